@@ -1,0 +1,61 @@
+"""Batches by cost: a padded batch costs count x longest, and a budget is a cap (DESIGN 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from deployments.core.errors import AsrError, OutOfMemory
+from deployments.core.types import Audio, Recognition
+
+
+def padded_ms(lengths_ms: Sequence[int]) -> int:
+    """What a batch of these lengths costs once all are padded to the longest."""
+    return len(lengths_ms) * max(lengths_ms, default=0)
+
+
+def pack(lengths_ms: Sequence[int], *, budget_ms: int) -> list[list[int]]:
+    """Indices of `lengths_ms` in batches of similar length, none padded beyond `budget_ms`.
+
+    Longest first, so that a batch's padding is the spread of its lengths. A single item over the
+    budget is a batch of its own: it cannot be made smaller here.
+    """
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths_ms)), key=lambda i: (-lengths_ms[i], i)):
+        if batches and (len(batches[-1]) + 1) * lengths_ms[batches[-1][0]] <= budget_ms:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Recognitions in the order of the batch, and whether memory ran out on the way."""
+
+    recognitions: list[Recognition]
+    out_of_memory: bool = False
+
+
+def transcribe_or_halve(
+    transcribe: Callable[[Sequence[Audio]], list[Recognition]], batch: Sequence[Audio]
+) -> Outcome:
+    """The batch's recognitions; where it fails it is halved until only the culprit is lost.
+
+    One bad segment never costs the others: it comes back with `error` set and no text.
+    """
+    try:
+        return Outcome(transcribe(batch))
+    except Exception as error:
+        out_of_memory = isinstance(error, OutOfMemory)
+        if len(batch) == 1:
+            sentence = str(error) if isinstance(error, AsrError) else type(error).__name__
+            failed = Recognition(text="", error=f"The engine failed on this segment: {sentence}")
+            return Outcome([failed], out_of_memory)
+    middle = len(batch) // 2
+    left = transcribe_or_halve(transcribe, batch[:middle])
+    right = transcribe_or_halve(transcribe, batch[middle:])
+    return Outcome(
+        left.recognitions + right.recognitions,
+        out_of_memory or left.out_of_memory or right.out_of_memory,
+    )

@@ -1,0 +1,139 @@
+"""Every error a caller can meet, as one small hierarchy.
+
+    AsrError
+    +-- BadRequest             a field, a value, an option             400
+    |   +-- UnknownModel                                               404
+    +-- InvalidAudio           empty, broken, no sound track           400
+    +-- UnsupportedContainer   not a format we read                    415
+    +-- UploadTooLarge, AudioTooLong                                   413
+    +-- Overloaded             come back after retry_after_s           503
+    +-- TimedOut               a stage outran its limit                504
+    +-- EngineFailed           the model failed on this input          500
+    |   +-- OutOfMemory        a batch did not fit the device
+    +-- ModelUnavailable       weights missing or wrong; at start-up
+
+They cross processes: positional arguments, all handed to `super().__init__`, so that they pickle.
+`ingress.py` maps them to HTTP by one table; `str(error)` is a sentence fit for a client.
+"""
+
+from __future__ import annotations
+
+
+class AsrError(Exception):
+    """Any error of this service."""
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class BadRequest(AsrError):
+    """A request field is unknown or has a value that cannot be used; `param` names it."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message, param)
+        self.param = param
+
+
+class UnknownModel(BadRequest):
+    """The request names a model that is not served here."""
+
+    def __init__(self, name: str, served: tuple[str, ...] = ()) -> None:
+        super().__init__(name, "model")
+        self.args = (name, served)
+        self.name, self.served = name, served
+
+    @property
+    def message(self) -> str:
+        return f"The model {self.name!r} is not served here. Served: {', '.join(self.served)}."
+
+
+class InvalidAudio(AsrError):
+    """The bytes are not audio we can read: empty, truncated, no sound track."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
+class UnsupportedContainer(AsrError):
+    """The file is of a kind that is not read here."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
+class UploadTooLarge(AsrError):
+    """The upload has more bytes than the configured limit."""
+
+    def __init__(self, limit_mb: float) -> None:
+        super().__init__(limit_mb)
+        self.limit_mb = limit_mb
+
+    @property
+    def message(self) -> str:
+        return f"The upload is larger than the limit of {self.limit_mb:g} MB."
+
+
+class AudioTooLong(AsrError):
+    """The recording lasts longer than the configured limit."""
+
+    def __init__(self, duration_s: float, limit_s: float) -> None:
+        super().__init__(duration_s, limit_s)
+        self.duration_s, self.limit_s = duration_s, limit_s
+
+    @property
+    def message(self) -> str:
+        return (
+            f"The recording lasts at least {self.duration_s:.0f} s; "
+            f"the limit is {self.limit_s:.0f} s."
+        )
+
+
+class Overloaded(AsrError):
+    """The work cannot be done within the promised time; try again after `retry_after_s`."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(retry_after_s)
+        self.retry_after_s = retry_after_s
+
+    @property
+    def message(self) -> str:
+        return f"The service is busy. Try again in {self.retry_after_s:.0f} s."
+
+
+class TimedOut(AsrError):
+    """A stage took longer than its limit."""
+
+    def __init__(self, stage: str, limit_s: float) -> None:
+        super().__init__(stage, limit_s)
+        self.stage, self.limit_s = stage, limit_s
+
+    @property
+    def message(self) -> str:
+        return f"The {self.stage} took longer than its limit of {self.limit_s:g} s."
+
+
+class EngineFailed(AsrError):
+    """A model failed while it ran."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
+class OutOfMemory(EngineFailed):
+    """A batch did not fit into the device's memory; a smaller one may."""
+
+
+class ModelUnavailable(AsrError):
+    """A model's weights are missing or not what they should be; the message names the remedy."""
+
+    def __init__(self, name: str, remedy: str) -> None:
+        super().__init__(name, remedy)
+        self.name, self.remedy = name, remedy
+
+    @property
+    def message(self) -> str:
+        return f"The model {self.name!r} is not available: {self.remedy}"

@@ -1,0 +1,195 @@
+"""A transcript as subtitles: short lines with times, and their SRT and WebVTT.
+
+Invariants (tests/core/test_subtitles.py): sorted, no overlap, inside the recording, at most
+MAX_CUE_MS long and MAX_WIDTH wide, and the text joined is the transcript's, up to white space.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from deployments.core.types import Cue, Transcript, TranscriptSegment
+
+MAX_WIDTH = 40  # half-widths: 20 Chinese characters, 40 Latin letters
+MIN_CUE_MS = 1000
+MAX_CUE_MS = 7000
+PAUSE_MS = 500  # silence at which a line may end without a mark
+LONG_PAUSE_MS = 1000  # silence that should not stand inside a line
+
+STRONG_MARKS = frozenset("。？！；…?!;")
+WEAK_MARKS = frozenset("，、：,:.")
+CLOSING = "”’）》】」』)]}\"'"  # may stand between a mark and the break
+
+# What a way of cutting costs; the cheapest whole is taken.
+LINE_COST = 1.0
+WEAK_BREAK_COST = 1.0  # after a comma, at a pause, at the end of a segment
+BARE_BREAK_COST = 8.0  # in the middle of a clause
+SHORT_LINE_COST = 9.0  # under MIN_CUE_MS on screen: rather break a clause
+INNER_SENTENCE_COST = 3.0  # a sentence ends inside the line
+INNER_PAUSE_COST = 4.0
+UNEVEN_COST = 0.5  # at most, for an almost empty line
+
+OPENING = re.escape("“‘（《【「『([{<")
+LATIN = r"[^\W\u2e80-\uffff]+(?:[.'’\-][^\W\u2e80-\uffff]+)*"
+# A Chinese character or a foreign word with the marks that belong to it.
+ATOM = re.compile(rf"\s*[{OPENING}]*(?:{LATIN}|\S)[^\w\s{OPENING}]*")
+# SRT has no escapes: a space keeps players from seeing an arrow, a tag or an override.
+SRT_SPECIAL = re.compile(r"--(?=>)|<(?=[a-zA-Z/])|\{(?=\\)")
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Text that stays together on one line; `ends_segment` allows a break after it."""
+
+    text: str
+    start_ms: int
+    end_ms: int
+    ends_segment: bool = False
+
+
+def width_of(text: str) -> int:
+    """The width on screen in half-widths: a Chinese character 2, a Latin letter 1."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WFA" else 1 for c in text)
+
+
+def clock(t_ms: int, separator: str) -> str:
+    """`t_ms` as hh:mm:ss and milliseconds; in integers, so never a millisecond off."""
+    s, ms = divmod(t_ms, 1000)
+    m, s = divmod(s, 60)
+    h, m = divmod(m, 60)
+    return f"{h:02d}:{m:02d}:{s:02d}{separator}{ms:03d}"
+
+
+def _shared(texts: Sequence[str], start_ms: int, end_ms: int) -> list[_Piece]:
+    """The texts with the time split between them by their width."""
+    sums = [0, *accumulate(width_of(text) for text in texts)]
+    times = [start_ms + (end_ms - start_ms) * part // max(sums[-1], 1) for part in sums]
+    return [_Piece(text, times[i], times[i + 1]) for i, text in enumerate(texts)]
+
+
+def _narrow(piece: _Piece) -> list[_Piece]:
+    """The piece, cut where it is wider than a line (an address, a run of dots)."""
+    if width_of(piece.text) <= MAX_WIDTH:
+        return [piece]
+    n = MAX_WIDTH // 2  # characters that fit whatever they are
+    texts = [piece.text[i : i + n] for i in range(0, len(piece.text), n)]
+    return _shared(texts, piece.start_ms, piece.end_ms)
+
+
+def _same_text(cues: Iterable[Cue], text: str) -> bool:
+    return "".join("".join(cue.text for cue in cues).split()) == "".join(text.split())
+
+
+def _segment_pieces(segment: TranscriptSegment) -> list[_Piece]:
+    """Times from the words; else from the engine's cues; else by share of the text."""
+    if segment.words:
+        return [
+            _Piece((" " if word.space else "") + word.text + word.mark, word.start_ms, word.end_ms)
+            for word in segment.words
+        ]
+    if not _same_text(segment.cues, segment.text):
+        return _shared(ATOM.findall(segment.text), segment.start_ms, segment.end_ms)
+    pieces: list[_Piece] = []
+    at_ms = segment.start_ms
+    for cue in segment.cues:  # the engine's own times may overlap or run over the end
+        start_ms = min(max(cue.start_ms, at_ms), segment.end_ms)
+        at_ms = min(max(cue.end_ms, start_ms), segment.end_ms)
+        pieces += _shared(ATOM.findall(cue.text), start_ms, at_ms)
+    return pieces
+
+
+def _pieces(segments: Iterable[TranscriptSegment]) -> list[_Piece]:
+    all_pieces: list[_Piece] = []
+    for segment in segments:
+        pieces = [part for piece in _segment_pieces(segment) for part in _narrow(piece)]
+        pieces = [piece for piece in pieces if piece.text.strip()]
+        if not pieces:
+            continue
+        first, last = pieces[0], pieces[-1]
+        if first.text[0].isascii():  # words of two segments must not run together
+            pieces[0] = _Piece(" " + first.text.lstrip(), first.start_ms, first.end_ms)
+            last = pieces[-1]
+        pieces[-1] = _Piece(last.text, last.start_ms, last.end_ms, ends_segment=True)
+        all_pieces += pieces
+    return all_pieces
+
+
+def _ends_with(piece: _Piece, marks: frozenset[str]) -> bool:
+    return piece.text.rstrip(CLOSING)[-1:] in marks
+
+
+def _break_cost(piece: _Piece, next_start_ms: int) -> float:
+    if _ends_with(piece, STRONG_MARKS):
+        return 0.0
+    is_natural = piece.ends_segment or next_start_ms - piece.end_ms >= PAUSE_MS
+    return WEAK_BREAK_COST if is_natural or _ends_with(piece, WEAK_MARKS) else BARE_BREAK_COST
+
+
+def _lines(pieces: Sequence[_Piece], duration_ms: int) -> list[Sequence[_Piece]]:
+    """The pieces cut into lines at the least cost; for each end the best start is looked for."""
+    starts_ms = [*(piece.start_ms for piece in pieces), duration_ms]
+    widths = [width_of(piece.text) for piece in pieces]
+    best_cost, best_start = [0.0], [0]
+    for end in range(1, len(pieces) + 1):
+        last = pieces[end - 1]
+        end_cost = LINE_COST + _break_cost(last, starts_ms[end])
+        width, inner_cost = 0, 0.0
+        best_cost.append(float("inf"))
+        best_start.append(end - 1)
+        for start in range(end - 1, -1, -1):
+            first = pieces[start]
+            width += widths[start]
+            if start < end - 1:
+                if width > MAX_WIDTH or last.end_ms - first.start_ms > MAX_CUE_MS:
+                    break
+                inner_cost += INNER_SENTENCE_COST * _ends_with(first, STRONG_MARKS)
+                silence_ms = starts_ms[start + 1] - first.end_ms
+                inner_cost += INNER_PAUSE_COST * (silence_ms > LONG_PAUSE_MS)
+            shown_ms = max(last.end_ms, starts_ms[end]) - first.start_ms
+            cost = best_cost[start] + end_cost + inner_cost
+            cost += SHORT_LINE_COST * (shown_ms < MIN_CUE_MS)
+            cost += UNEVEN_COST * (1 - width / MAX_WIDTH) ** 2
+            if cost < best_cost[end]:
+                best_cost[end], best_start[end] = cost, start
+    lines: list[Sequence[_Piece]] = []
+    end = len(pieces)
+    while end > 0:
+        lines.append(pieces[best_start[end] : end])
+        end = best_start[end]
+    return lines[::-1]
+
+
+def subtitles(transcript: Transcript) -> tuple[Cue, ...]:
+    """One cue per line. A cue under MIN_CUE_MS is held on screen while nothing else is said."""
+    lines = _lines(_pieces(transcript.segments), transcript.duration_ms)
+    next_starts_ms = [*(line[0].start_ms for line in lines[1:]), transcript.duration_ms]
+    cues: list[Cue] = []
+    for line, next_start_ms in zip(lines, next_starts_ms, strict=False):
+        start_ms, end_ms = line[0].start_ms, line[-1].end_ms
+        end_ms = max(end_ms, min(start_ms + MIN_CUE_MS, next_start_ms))
+        text = " ".join("".join(piece.text for piece in line).split())
+        cues.append(Cue(text, start_ms, min(end_ms, start_ms + MAX_CUE_MS)))
+    return tuple(cues)
+
+
+def srt(transcript: Transcript) -> str:
+    """SubRip. A space is put into what a player would take for an arrow or a tag."""
+    return "".join(
+        f"{number}\n{clock(cue.start_ms, ',')} --> {clock(cue.end_ms, ',')}\n"
+        f"{SRT_SPECIAL.sub(lambda match: match[0] + ' ', cue.text)}\n\n"
+        for number, cue in enumerate(subtitles(transcript), start=1)
+    )
+
+
+def vtt(transcript: Transcript) -> str:
+    """WebVTT, with its own escapes for `&`, `<` and `>`."""
+    return "WEBVTT\n\n" + "".join(
+        f"{clock(cue.start_ms, '.')} --> {clock(cue.end_ms, '.')}\n"
+        f"{html.escape(cue.text, quote=False)}\n\n"
+        for cue in subtitles(transcript)
+    )

@@ -1,0 +1,218 @@
+"""The values that pass between the stages: audio, spans, segments, words and the transcript.
+
+Times are integer milliseconds everywhere inside; seconds appear only where JSON is written.
+Invariants of a finished `Transcript` (DESIGN 14), checked by `tests/invariants.py`:
+0 <= start_ms <= end_ms <= duration_ms; segments and words sorted and without overlap; where the
+engine has word times the text is the words with their marks; silence is an empty transcript.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAMPLE_RATE_HZ = 16_000
+SAMPLES_PER_MS = SAMPLE_RATE_HZ // 1000
+
+Audio: TypeAlias = NDArray[np.int16]  # (n_samples,) int16, mono, 16 kHz
+Upload: TypeAlias = NDArray[np.uint8]  # (n_bytes,) the file as the client sent it
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of the recording, `start_ms` included, `end_ms` not."""
+
+    start_ms: int
+    end_ms: int
+
+    @property
+    def n_ms(self) -> int:
+        return self.end_ms - self.start_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One piece of speech that an engine reads in one go; `index` counts from 0 in time order."""
+
+    index: int
+    start_ms: int
+    end_ms: int
+
+    @property
+    def n_ms(self) -> int:
+        return self.end_ms - self.start_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A Chinese character or a foreign word, its times, and the punctuation mark that follows it.
+
+    `space` says that a space stands before it in running text. The text of a transcript is
+    `"".join((" " if w.space else "") + w.text + w.mark for w in words).strip()`.
+    """
+
+    text: str
+    start_ms: int
+    end_ms: int
+    mark: str = ""
+    space: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """A piece of a segment's text with the engine's own approximate times (Whisper's tokens)."""
+
+    text: str
+    start_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What a request tells the engine; requests with equal hints may share a batch."""
+
+    language: str | None = None  # ISO 639-1, None = the engine's default
+    prompt: str | None = None
+    hotwords: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recognition:
+    """What an engine heard in one segment; all times count from the segment's first sample.
+
+    `words` is empty where the engine has no word times, never invented. `cues` are for
+    subtitles only. `error` is set, and `text` empty, where this one segment failed.
+    """
+
+    text: str
+    words: tuple[Word, ...] = ()
+    cues: tuple[Cue, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine can do and how it runs, as `/v1/models` and the log say it."""
+
+    name: str  # the model's id in the catalogue, such as "paraformer-zh"
+    device: str  # "cpu" or "cuda"
+    dtype: str  # "fp32", "fp16", "bf16" or "int8"
+    has_word_times: bool
+    punctuates: bool  # True: its text has punctuation, the punctuation stage is left out
+    max_segment_ms: int  # longer speech is cut by plan_segments
+    hints: tuple[str, ...] = ()  # the fields of Hints that have an effect
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedWord:
+    """A word as the punctuation engine prints it (it capitalises and spaces foreign words)."""
+
+    text: str
+    mark: str = ""
+    space: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PunctuationTask:
+    """One step of one document: `carry` is the unfinished sentence, `words` have not been read.
+
+    With `final=False` words that do not fill a piece are handed back as `pending`.
+    """
+
+    words: tuple[str, ...]
+    carry: tuple[str, ...] = ()
+    final: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PunctuationStep:
+    """`done` are whole sentences, final; feed `carry`, `pending` + new words to the next step."""
+
+    done: tuple[MarkedWord, ...]
+    carry: tuple[str, ...] = ()
+    pending: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkResult:
+    """What a replica answers for a chunk: one recognition per segment, in order, and its cost."""
+
+    recognitions: tuple[Recognition, ...]
+    replica: str
+    engine: str
+    padded_ms: int  # sum over its batches of count x longest
+    busy_ms: float  # time the owner thread spent on this chunk
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptSegment:
+    """One segment of the finished transcript, with who did it. Times are absolute."""
+
+    index: int
+    start_ms: int
+    end_ms: int
+    text: str
+    words: tuple[Word, ...] = ()
+    cues: tuple[Cue, ...] = ()
+    pool: str = ""
+    replica: str = ""
+    engine: str = ""
+    busy_ms: float = 0.0
+    attempts: int = 1
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """The whole answer. Every output format is a view of this one value."""
+
+    text: str
+    duration_ms: int
+    segments: tuple[TranscriptSegment, ...]
+    language: str
+    model: str
+    has_word_times: bool
+    wall_ms: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        return tuple(word for segment in self.segments for word in segment.words)
+
+
+@dataclass(frozen=True, slots=True)
+class TranscribeOptions:
+    """What a client may ask for, the same over HTTP and Ray handles."""
+
+    model: str | None = None  # None = the deployed model
+    hints: Hints = field(default_factory=Hints)
+    word_times: bool = False  # refuse (BadRequest) where the engine has none
+    channel: int | None = None  # None = mix all channels down
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Finished text, in order; the deltas of a request joined are the transcript's text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How much of the recording's speech has been recognised."""
+
+    done_ms: int
+    total_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The last event of a stream."""
+
+    transcript: Transcript
+
+
+Event: TypeAlias = Delta | Progress | Done

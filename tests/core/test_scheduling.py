@@ -1,0 +1,209 @@
+"""The scheduler with a fake clock: nothing lost, budgets kept, all pools finish together."""
+
+from __future__ import annotations
+
+import heapq
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deployments.core.planning import PoolSpec
+from deployments.core.scheduling import (
+    Cancel,
+    Died,
+    Finished,
+    GiveUp,
+    Order,
+    PoolSize,
+    Refuse,
+    Scheduler,
+    Submit,
+)
+
+FAST = PoolSpec("fast", 120_000, speed=400.0, overhead_ms=30, max_ongoing=8, start_ms=30_000)
+SLOW = PoolSpec("slow", 60_000, speed=100.0, overhead_ms=50, max_ongoing=8, start_ms=30_000)
+
+
+def _scheduler(*pools: PoolSpec, max_queue_s: float = 600.0) -> Scheduler:
+    scheduler = Scheduler(pools, max_queue_s=max_queue_s)
+    for pool in pools:
+        scheduler.on_event(0, PoolSize(pool.name, 1))
+    return scheduler
+
+
+def _run(
+    scheduler: Scheduler,
+    pools: dict[str, PoolSpec],
+    orders: list[Order],
+    lengths_ms: dict[int, int],
+) -> tuple[dict[str, float], list[int]]:
+    """Plays one request to its end: when each pool finished, and the segments as answered."""
+    free_ms = dict.fromkeys(pools, 0.0)
+    events: list[tuple[float, int, Order, int, float]] = []
+    answered: list[int] = []
+
+    def start(now_ms: float, order: Order) -> None:
+        pool = pools[order.pool]
+        padded_ms = len(order.segments) * max(lengths_ms[s] for s in order.segments)
+        busy_ms = pool.overhead_ms + padded_ms / pool.speed
+        free_ms[order.pool] = max(now_ms, free_ms[order.pool]) + busy_ms
+        heapq.heappush(events, (free_ms[order.pool], order.order, order, padded_ms, busy_ms))
+
+    for order in orders:
+        start(0.0, order)
+    while events:
+        now_ms, _, order, padded_ms, busy_ms = heapq.heappop(events)
+        answered += order.segments
+        for action in scheduler.on_event(now_ms, Finished(order.order, padded_ms, busy_ms)):
+            assert isinstance(action, Order)
+            start(now_ms, action)
+    return free_ms, answered
+
+
+def test_an_hour_over_two_unequal_pools_finishes_together() -> None:
+    rng = random.Random(1)
+    lengths_ms = {
+        i: round(min(30_000, max(1_000, rng.lognormvariate(8.8, 0.7)))) for i in range(450)
+    }
+    pools = {"fast": FAST, "slow": SLOW}
+    scheduler = _scheduler(FAST, SLOW)
+
+    orders = scheduler.on_event(0, Submit("r", lengths_ms))
+    finished_ms, answered = _run(scheduler, pools, orders, lengths_ms)  # type: ignore[arg-type]
+
+    assert sorted(answered) == list(range(450))
+    slack_ms = abs(finished_ms["fast"] - finished_ms["slow"])
+    assert slack_ms < 0.1 * max(finished_ms.values())
+
+
+def test_a_short_request_uses_the_fast_pool_alone() -> None:
+    scheduler = _scheduler(FAST, SLOW)
+
+    orders = scheduler.on_event(0, Submit("r", {0: 3_000, 1: 2_500}))
+
+    assert {order.pool for order in orders if isinstance(order, Order)} == {"fast"}
+
+
+def test_a_chunk_is_never_padded_beyond_its_pools_budget() -> None:
+    scheduler = _scheduler(FAST, SLOW)
+    lengths_ms = dict(enumerate(range(1_000, 30_000, 100)))
+
+    orders = scheduler.on_event(0, Submit("r", lengths_ms))
+
+    budgets = {"fast": 120_000, "slow": 60_000}
+    assert orders
+    for order in orders:
+        assert isinstance(order, Order)
+        longest_ms = max(lengths_ms[s] for s in order.segments)
+        assert len(order.segments) * longest_ms <= budgets[order.pool]
+
+
+def test_a_long_recording_is_read_from_its_beginning() -> None:
+    scheduler = _scheduler(SLOW)
+    lengths_ms = dict.fromkeys(range(200), 5_000) | {199: 30_000}
+
+    orders = scheduler.on_event(0, Submit("r", lengths_ms))
+
+    sent = [segment for order in orders if isinstance(order, Order) for segment in order.segments]
+    assert max(sent) < 100
+
+
+def test_little_is_sent_ahead() -> None:
+    scheduler = _scheduler(SLOW)
+
+    orders = scheduler.on_event(0, Submit("r", dict.fromkeys(range(100), 30_000)))
+
+    assert len(orders) == 2
+
+
+def test_a_lost_chunk_goes_again_once_and_is_then_given_up() -> None:
+    scheduler = _scheduler(SLOW)
+    (first,) = scheduler.on_event(0, Submit("r", {0: 5_000}))
+    assert isinstance(first, Order)
+
+    (second,) = scheduler.on_event(1, Died(first.order))
+    assert isinstance(second, Order)
+    given_up = scheduler.on_event(2, Died(second.order))
+
+    assert (first.attempt, second.attempt) == (1, 2)
+    assert given_up == [GiveUp("r", (0,))]
+
+
+def test_segments_that_are_submitted_again_while_placed_are_not_placed_twice() -> None:
+    """A router that saw the dispatcher restart cannot know which orders are on their way."""
+    scheduler = _scheduler(SLOW)
+    (order,) = scheduler.on_event(0, Submit("r", {0: 5_000}))
+    assert isinstance(order, Order)
+
+    again = scheduler.on_event(1, Submit("r", {0: 5_000}))
+    (retry,) = scheduler.on_event(2, Died(order.order))
+
+    assert again == []
+    assert isinstance(retry, Order)
+    assert retry.attempt == 2
+
+
+def test_a_report_that_comes_twice_changes_nothing() -> None:
+    scheduler = _scheduler(SLOW)
+    (order,) = scheduler.on_event(0, Submit("r", {0: 5_000}))
+    assert isinstance(order, Order)
+    scheduler.on_event(1, Finished(order.order, 5_000, 50.0))
+
+    again = scheduler.on_event(2, Finished(order.order, 5_000, 50.0))
+    died = scheduler.on_event(3, Died(order.order))
+
+    assert again == died == []
+
+
+def test_a_request_is_refused_when_the_queue_is_longer_than_promised() -> None:
+    scheduler = _scheduler(SLOW, max_queue_s=10.0)
+    scheduler.on_event(0, Submit("long", dict.fromkeys(range(200), 30_000)))  # 60 s at speed 100
+
+    (action,) = scheduler.on_event(1, Submit("late", {0: 1_000}))
+
+    assert isinstance(action, Refuse)
+    assert 40.0 < action.retry_after_s < 60.0
+
+
+def test_a_cancelled_request_frees_its_places() -> None:
+    scheduler = _scheduler(SLOW)
+    scheduler.on_event(0, Submit("gone", dict.fromkeys(range(50), 30_000)))
+    waiting = scheduler.on_event(1, Submit("next", {0: 30_000}))
+
+    orders = scheduler.on_event(2, Cancel("gone"))
+
+    assert waiting == []
+    assert [o.request for o in orders if isinstance(o, Order)] == ["next"]
+
+
+def test_where_no_pool_runs_the_first_chunks_still_go_out() -> None:
+    scheduler = Scheduler([SLOW], max_queue_s=600.0)
+
+    orders = scheduler.on_event(0, Submit("r", dict.fromkeys(range(9), 30_000)))
+
+    assert len(orders) == 2  # they wait at Serve's handle, and make it start a replica
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_every_segment_is_answered_once_or_given_up_whatever_dies(data: st.DataObject) -> None:
+    n_segments = data.draw(st.integers(1, 40))
+    lengths_ms = {i: data.draw(st.integers(100, 30_000)) for i in range(n_segments)}
+    scheduler = _scheduler(FAST, SLOW)
+    open_orders = list(scheduler.on_event(0, Submit("r", lengths_ms)))
+    settled: list[int] = []
+
+    now_ms = 0.0
+    while open_orders:
+        now_ms += 1
+        action = open_orders.pop(data.draw(st.integers(0, len(open_orders) - 1)))
+        if isinstance(action, GiveUp):
+            settled += action.segments
+            continue
+        assert isinstance(action, Order)
+        event = Died(action.order) if data.draw(st.booleans()) else Finished(action.order, 1, 1.0)
+        settled += action.segments if isinstance(event, Finished) else ()
+        open_orders += scheduler.on_event(now_ms, event)
+
+    assert sorted(settled) == list(range(n_segments))
