@@ -1,0 +1,124 @@
+"""Kaldi's log-mel features and what FunASR makes of them: stacked frames, shifted and scaled.
+
+The numbers are those of `funasr.frontends.WavFrontend` with `dither=0` to within float rounding.
+The Kaldi recipe (snip edges, DC offset removed per frame, pre-emphasis inside the frame, Hamming
+window, 512-point power spectrum, 80 triangular filters from 20 Hz) has no state between frames,
+so a recording may be cut at any frame and read in chunks of bounded memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deployments.core.types import SAMPLE_RATE_HZ, Audio
+
+FRAME_SAMPLES = 400  # 25 ms
+SHIFT_SAMPLES = 160  # 10 ms
+N_MELS = 80
+N_FFT = 512
+LOW_HZ = 20.0
+PREEMPHASIS = 0.97
+MEL_FLOOR = 1.1920929e-07  # float32's epsilon, as Kaldi
+CHUNK_FRAMES = 6000  # one minute: 12 MB of spectrum at a time
+
+
+def count_frames(n_samples: int) -> int:
+    """Number of whole 25 ms frames at a 10 ms shift; 0 where the audio is shorter than one."""
+    return 0 if n_samples < FRAME_SAMPLES else (n_samples - FRAME_SAMPLES) // SHIFT_SAMPLES + 1
+
+
+class Fbank:
+    """Computes (n_frames, 80) float32 log-mel energies from int16 samples."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = torch.device(device)
+        window = torch.hamming_window(FRAME_SAMPLES, periodic=False, alpha=0.54, beta=0.46)
+        self._window = window.to(self._device)
+        self._filters = mel_filters().to(self._device)
+
+    def __call__(self, audio: Audio) -> Tensor:
+        """Features of the whole audio, (n_frames, 80)."""
+        chunks = list(self.chunks(audio))
+        return torch.cat(chunks) if chunks else torch.empty(0, N_MELS, device=self._device)
+
+    def chunks(self, audio: Audio, *, chunk_frames: int = CHUNK_FRAMES) -> Iterator[Tensor]:
+        """The same features in consecutive pieces of at most `chunk_frames` frames."""
+        n_frames = count_frames(len(audio))
+        for first in range(0, n_frames, chunk_frames):
+            last = min(n_frames, first + chunk_frames) - 1
+            piece = audio[first * SHIFT_SAMPLES : last * SHIFT_SAMPLES + FRAME_SAMPLES]
+            # astype copies: an array that came out of shared memory is read-only
+            samples = torch.from_numpy(piece.astype(np.float32)).to(self._device)
+            yield self._log_mel(samples.unfold(0, FRAME_SAMPLES, SHIFT_SAMPLES))
+
+    def _log_mel(self, frames: Tensor) -> Tensor:
+        frames = frames - frames.mean(1, keepdim=True)
+        first = frames[:, :1] * (1 - PREEMPHASIS)
+        frames = torch.cat([first, frames[:, 1:] - PREEMPHASIS * frames[:, :-1]], 1) * self._window
+        spectrum = torch.fft.rfft(frames, n=N_FFT)
+        power = spectrum.real.square() + spectrum.imag.square()
+        energies: Tensor = power @ self._filters
+        return energies.clamp_(min=MEL_FLOOR).log_()
+
+
+def mel_filters() -> Tensor:
+    """Kaldi's triangular filters on the mel scale, (N_FFT // 2 + 1, N_MELS)."""
+
+    def mel(hz: float) -> float:
+        return 1127.0 * math.log(1 + hz / 700.0)
+
+    low, high = mel(LOW_HZ), mel(SAMPLE_RATE_HZ / 2)
+    step = (high - low) / (N_MELS + 1)
+    index = torch.arange(N_MELS).unsqueeze(1)
+    left, centre, right = low + index * step, low + (index + 1) * step, low + (index + 2) * step
+    bin_hz = SAMPLE_RATE_HZ / N_FFT * torch.arange(N_FFT // 2)
+    bins = 1127.0 * (1 + bin_hz / 700.0).log().unsqueeze(0)
+    up, down = (bins - left) / (centre - left), (right - bins) / (right - centre)
+    triangles = torch.clamp(torch.minimum(up, down), min=0)
+    return F.pad(triangles, (0, 1)).t().contiguous()  # Kaldi leaves the Nyquist bin out
+
+
+def stack_frames(frames: Tensor, *, width: int, stride: int) -> Tensor:
+    """FunASR's low frame rate: every `stride` frames, `width` frames side by side.
+
+    (n, d) -> (ceil(n / stride), width * d); the first and the last frame are repeated at the edges.
+    """
+    n_out = -(-frames.shape[0] // stride)
+    left = (width - 1) // 2
+    right = max(0, (n_out - 1) * stride + width - left - frames.shape[0])
+    padded = torch.cat(
+        [frames[:1].expand(left, -1), frames, frames[-1:].expand(right, -1)]
+    ).contiguous()
+    dim = frames.shape[1]
+    return padded.as_strided((n_out, width * dim), (stride * dim, 1))
+
+
+def normalise(features: Tensor, cmvn: Tensor | None) -> Tensor:
+    """Shifted, then scaled, by the (2, dim) statistics of `read_cmvn`."""
+    return features.clone() if cmvn is None else (features + cmvn[0]) * cmvn[1]
+
+
+def read_cmvn(path: Path) -> Tensor:
+    """The shift and the scale of a Kaldi nnet file `am.mvn`, (2, dim) float32.
+
+    Raises ValueError where the file does not hold two vectors of equal length.
+    """
+    text = path.read_text(encoding="utf-8")
+    rows = []
+    for marker in ("<AddShift>", "<Rescale>"):
+        _, found, rest = text.partition(marker)
+        _, _, values = rest.partition("[")
+        values, closed, _ = values.partition("]")
+        if not (found and closed):
+            raise ValueError(f"{path.name} has no vector after {marker}")
+        rows.append(np.array(values.split(), dtype=np.float32))
+    if rows[0].shape != rows[1].shape:
+        raise ValueError(f"{path.name}: shift and scale differ in length")
+    return torch.from_numpy(np.stack(rows))

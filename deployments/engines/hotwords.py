@@ -1,0 +1,92 @@
+"""SeACo-Paraformer's hotwords (https://arxiv.org/abs/2308.03266), as FunASR 1.4.16 applies them.
+
+Equal to `SeacoParaformer._seaco_decode_with_ASF` and `generate_hotwords_list`, except that a
+result does not depend on its batch: FunASR filters the hotwords of all by the first item's
+attention. Nothing here reads a path or an address out of a hotword, as FunASR does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+MAX_ATTENDED = 50  # FunASR's nfilter: with more hotwords only the likeliest are attended to
+CHINESE_OR_DIGITS = re.compile(r"^[\u4E00-\u9FA50-9]+$")
+
+SegDict = Mapping[str, Sequence[str]]
+
+
+def read_seg_dict(path: Path) -> SegDict:
+    """How words are spelt in tokens: lines of a word and its tokens."""
+    entries = (line.split() for line in path.read_text("utf-8").splitlines())
+    return {entry[0]: tuple(entry[1:]) for entry in entries if entry}
+
+
+def spell(hotword: str, seg_dict: SegDict | None, token_ids: Mapping[str, int]) -> list[int]:
+    """The token ids of a hotword of one or several words; what cannot be spelt is `<unk>`."""
+    tokens: list[str] = []
+    for word in hotword.split():
+        lowered = word.lower()
+        if seg_dict is None:
+            tokens.append(word)
+        elif lowered in seg_dict:
+            tokens.extend(seg_dict[lowered])
+        elif CHINESE_OR_DIGITS.match(lowered):
+            for char in lowered:
+                tokens.extend(seg_dict.get(char, ("<unk>",)))
+        else:
+            tokens.append("<unk>")
+    unknown = token_ids["<unk>"]
+    return [token_ids.get(token, unknown) for token in tokens]
+
+
+def represent(model: Any, spelt: Sequence[Sequence[int]], device: torch.device) -> Tensor:
+    """One vector for each hotword and one, the last, for none of them, (n + 1, dim)."""
+    entries = [torch.tensor(ids) for ids in (*spelt, [model.sos])]
+    lengths = torch.tensor([len(entry) for entry in entries])
+    padded = pad_sequence(entries, batch_first=True).to(device)
+    vectors: Tensor = model._hotword_representation(padded, lengths)
+    return vectors
+
+
+def bias(
+    model: Any,
+    token_ids: Tensor,
+    *,
+    hotwords: Tensor,
+    acoustic: Tensor,
+    hidden: Tensor,
+    n_tokens: Tensor,
+) -> Tensor:
+    """The token ids after the hotwords have had their say, (batch, max_tokens).
+
+    `token_ids` are the decoder's own, `acoustic` its input and `hidden` its last layer, both
+    (batch, max_tokens, dim); `hotwords` comes from `represent`.
+    """
+    context = hotwords.unsqueeze(0).expand(len(token_ids), -1, -1)
+    if context.shape[1] > MAX_ATTENDED:
+        context = keep_likeliest(model, context, hidden, n_tokens)
+    lengths = torch.full_like(n_tokens, context.shape[1])
+    from_acoustic, _ = model.seaco_decoder(context, lengths, acoustic, n_tokens)
+    from_hidden, _ = model.seaco_decoder(context, lengths, hidden, n_tokens)
+    biased = model.hotword_output_layer(from_acoustic + from_hidden).argmax(-1)
+    return torch.where(biased == model.NO_BIAS, token_ids, biased)
+
+
+def keep_likeliest(model: Any, context: Tensor, hidden: Tensor, n_tokens: Tensor) -> Tensor:
+    """The hotwords that each item attends to most, and the last entry, (batch, 51 or less, dim)."""
+    n_entries = context.shape[1]
+    lengths = torch.full_like(n_tokens, n_entries)
+    attention = model.seaco_decoder.forward_asf6(context, lengths, hidden, n_tokens)
+    valid = torch.arange(hidden.shape[1], device=hidden.device) < n_tokens[:, None]
+    scores = (attention.sum(1) * valid[:, :, None]).sum(1)  # (batch, n_entries)
+    kept = scores.topk(min(MAX_ATTENDED, n_entries - 1)).indices
+    last = torch.full_like(kept[:, :1], n_entries - 1)
+    indices = torch.cat([kept, last], 1)
+    return context.gather(1, indices[:, :, None].expand(-1, -1, context.shape[2]))

@@ -1,0 +1,166 @@
+"""The punctuation engine against FunASR's, whole and bit by bit."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from funasr.models.ct_transformer.utils import split_words
+
+from deployments.core.types import MarkedWord, PunctuationTask
+from deployments.engines.ct_transformer import CtTransformer, cut_sentences, end_text, spread
+from deployments.engines.protocols import EngineSettings
+from tests.engines.documents import grown, printed
+from tests.engines.reference import Reference
+
+FOREIGN = ("hello", "World", "iPhone", "3", "2024", "ba", "U.S.", "don't", "ok,", "really?")
+LENGTHS = (1, 2, 3, 5, 19, 20, 21, 22, 39, 40, 41, 60, 61, 100, 150, 230)
+
+
+def drawn_text(seed: int) -> str:
+    """Words for FunASR; every fourth text is all Chinese, every eighth all foreign."""
+    rng = random.Random(seed)
+    p_foreign = {0: 0.0, 1: 1.0}.get(seed % 4 + seed % 8, 0.25)
+    words = [
+        rng.choice(FOREIGN) if rng.random() < p_foreign else chr(0x4E00 + rng.randint(0, 160))
+        for _ in range(LENGTHS[seed % len(LENGTHS)])
+    ]
+    return " ".join(words)
+
+
+TEXTS = [*(drawn_text(seed) for seed in range(50)), "", "  "]
+
+
+@pytest.fixture(scope="module")
+def engine(punctuation_dir: Path) -> CtTransformer:
+    return CtTransformer(punctuation_dir, EngineSettings())
+
+
+@pytest.fixture(scope="module")
+def expected(punctuation_dir: Path) -> list[str]:
+    reference = Reference(punctuation_dir)
+    return [reference.generate(text).get("text", "") for text in TEXTS]
+
+
+def test_a_text_alone_is_marked_as_in_funasr(engine: CtTransformer, expected: list[str]) -> None:
+    tasks = [PunctuationTask(tuple(split_words(text))) for text in TEXTS]
+
+    found = [printed(engine.punctuate([task])[0].done) for task in tasks]
+
+    assert found == expected
+
+
+def test_texts_in_a_batch_are_marked_as_in_funasr(
+    engine: CtTransformer, expected: list[str]
+) -> None:
+    steps = engine.punctuate([PunctuationTask(tuple(split_words(text))) for text in TEXTS])
+
+    assert [printed(step.done) for step in steps] == expected
+    assert {step.carry + step.pending for step in steps} == {()}
+
+
+def test_a_text_that_comes_in_bits_is_marked_as_in_funasr(
+    engine: CtTransformer, expected: list[str]
+) -> None:
+    found = [grown(engine, split_words(text), seed) for seed, text in enumerate(TEXTS)]
+
+    assert found == expected
+
+
+def test_words_done_correspond_to_words_given(engine: CtTransformer) -> None:
+    words = tuple(split_words(TEXTS[15]))
+
+    (step,) = engine.punctuate([PunctuationTask(words)])
+
+    assert [word.text.lower() for word in step.done] == [word.lower() for word in words]
+
+
+def test_a_full_piece_waits_for_the_word_behind_it(engine: CtTransformer) -> None:
+    words = tuple("一" * 20)
+
+    (waits,) = engine.punctuate([PunctuationTask(words, final=False)])
+    (reads,) = engine.punctuate([PunctuationTask((*words, "丁"), final=False)])
+
+    assert (waits.done, waits.carry, waits.pending) == ((), (), words)
+    assert (len(reads.done) + len(reads.carry), reads.pending) == (20, ("丁",))
+
+
+def test_an_empty_batch_gives_nothing(engine: CtTransformer) -> None:
+    assert engine.punctuate([]) == []
+
+
+@pytest.mark.parametrize(
+    ("marks", "n_done"),
+    [
+        ("__。__", 3),
+        ("。。__", 0),  # the first two words and the last never end a sentence
+        ("____。", 0),
+        ("__，__", 0),
+        ("_" * 150 + "，" + "_" * 50, 151),
+        ("_" * 150 + "，" + "_" * 49, 0),
+        ("__？" + "_" * 150 + "，" + "_" * 50, 3),
+    ],
+)
+def test_sentences_are_cut_where_they_are_sure(marks: str, n_done: int) -> None:
+    assert cut_sentences(list(marks), "。")[0] == n_done
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words", "expected"),
+    [
+        ([MarkedWord("好"), MarkedWord("吧", "，")], "好 吧", [("好", ""), ("吧", "，")]),
+        ([MarkedWord("好吧", "，")], "好 吧", [("好", ""), ("吧", "，")]),
+        (
+            [MarkedWord("U", ".", True), MarkedWord(".", ",", True), MarkedWord("S", "", True)],
+            "U.S",
+            [(" U. ., S", "")],
+        ),
+        ([MarkedWord("5", "", True), MarkedWord("T恤", ",")], "5T 恤", [(" 5T", ""), ("恤", ",")]),
+        ([MarkedWord("32", "、", True)], "3 2", [(" 3", ""), ("2", "、")]),
+    ],
+)
+def test_printed_tokens_are_divided_into_the_words_given(
+    tokens: list[MarkedWord], words: str, expected: list[tuple[str, str]]
+) -> None:
+    found = spread(tokens, words.split())
+
+    assert [((" " if w.space else "") + w.text, w.mark) for w in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "ends"),
+    [
+        (MarkedWord("好", ""), "好。"),
+        (MarkedWord("好", "，"), "好。"),
+        (MarkedWord("好", "、"), "好。"),
+        (MarkedWord("好", "？"), "好？"),
+        (MarkedWord("ok", ""), "ok."),
+        (MarkedWord("ok", ","), "ok."),
+        (MarkedWord("ok", "、"), "ok。"),
+        (MarkedWord("ok,", ""), "ok."),
+        (MarkedWord("U.S.", ""), "U.S."),
+    ],
+)
+def test_a_text_ends_in_a_full_stop_or_a_question_mark(word: MarkedWord, ends: str) -> None:
+    assert printed(end_text([word])) == ends
+
+
+@pytest.mark.parametrize(
+    ("n_words", "comma_at", "n_done"),
+    [
+        (200, 50, 0),  # short enough to wait for a full stop
+        (201, 50, 51),  # FunASR's limit: the last comma ends the sentence
+        (2000, None, 0),  # FunASR would wait for ever
+        (2001, None, 2000),
+    ],
+)
+def test_a_sentence_that_does_not_end_is_ended(
+    n_words: int, comma_at: int | None, n_done: int
+) -> None:
+    marks = ["，" if i == comma_at else "_" for i in range(n_words)]
+
+    done, marked = cut_sentences(marks, "。")
+
+    assert done == n_done
+    assert marked[:done][-1:] == (["。"] if n_done else [])

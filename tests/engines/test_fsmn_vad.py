@@ -1,0 +1,133 @@
+"""The VAD engine against FunASR's, with an energy detector and with the published weights."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import synthetic_audio
+from deployments.core.errors import ModelUnavailable
+from deployments.core.types import SAMPLES_PER_MS, Audio, Span
+from deployments.engines import fsmn_vad
+from deployments.engines.features import stack_frames
+from deployments.engines.fsmn_vad import FsmnVad
+from deployments.engines.protocols import EngineSettings
+from tests.engines.conftest import SHARED
+from tests.engines.reference import Reference
+
+LIMITS = {
+    "max_end_silence_time": fsmn_vad.MAX_END_SILENCE_MS,
+    "max_single_segment_time": fsmn_vad.MAX_SEGMENT_MS,
+}
+N_GENERATED = 50
+RECORDINGS = sorted((SHARED / "audio").rglob("*.wav")) + sorted((SHARED / "audio").rglob("*.flac"))
+
+
+def generated(index: int) -> Audio:
+    """Talk, dense or sparse, every fifth fading in, many cut in mid-word; two of over a minute."""
+    audio = synthetic_audio.conversation(
+        75_000 if index % 25 == 24 else 200 + 300 * index,
+        seed=index,
+        mean_burst_ms=800 + 700 * (index % 9),
+        mean_pause_ms=250 + 150 * (index % 7),
+    )
+    fade = np.linspace(0.02, 1, len(audio)) ** 2 if index % 5 == 0 else np.ones(len(audio))
+    return (audio * fade).astype(np.int16)
+
+
+def read_recording(path: Path) -> Audio:
+    """The first channel of a 16 kHz file."""
+    with av.open(str(path)) as container:
+        resampler = av.AudioResampler(format="s16", layout="mono", rate=16_000)
+        frames = [f for frame in container.decode(audio=0) for f in resampler.resample(frame)]
+        return np.concatenate([frame.to_ndarray()[0] for frame in frames])
+
+
+def funasr_spans(reference: Reference, audios: Sequence[Audio]) -> list[list[Span]]:
+    values = [reference.generate(audio).get("value", []) for audio in audios]
+    return [[Span(start, end) for start, end in value] for value in values]
+
+
+def assert_equal_to_funasr(model_dir: Path, audios: Sequence[Audio]) -> None:
+    expected = funasr_spans(Reference(model_dir, **LIMITS), audios)
+
+    engine = FsmnVad(model_dir, EngineSettings())
+    found = [engine.detect(audio) for audio in audios]
+
+    assert found == expected
+    assert sum(map(len, expected)) > len(audios) / 2
+
+
+def test_spans_of_an_energy_detector_are_those_of_funasr(tiny_vad_dir: Path) -> None:
+    assert_equal_to_funasr(tiny_vad_dir, [generated(i) for i in range(0, N_GENERATED, 4)])
+
+
+@pytest.mark.slow
+def test_spans_of_the_published_model_are_those_of_funasr(real_vad_dir: Path) -> None:
+    assert_equal_to_funasr(real_vad_dir, [generated(i) for i in range(N_GENERATED)])
+
+
+@pytest.mark.skipif(not RECORDINGS, reason="no recordings in ../shared/audio")
+@pytest.mark.slow
+def test_spans_in_real_speech_are_those_of_funasr(real_vad_dir: Path) -> None:
+    assert_equal_to_funasr(real_vad_dir, [read_recording(path) for path in RECORDINGS])
+
+
+@pytest.fixture
+def engine(tiny_vad_dir: Path) -> FsmnVad:
+    return FsmnVad(tiny_vad_dir, EngineSettings())
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 3, 5, 17])
+@pytest.mark.parametrize("chunk_frames", [1, 2, 4, 30])
+def test_each_frame_is_seen_with_its_neighbours_whatever_the_chunks(
+    n_frames: int, chunk_frames: int
+) -> None:
+    frames = torch.arange(n_frames * 2.0).reshape(n_frames, 2)
+
+    windows = list(fsmn_vad.with_context(iter(torch.split(frames, chunk_frames))))
+
+    stacked = [w.unfold(0, fsmn_vad.STACK, 1).permute(0, 2, 1).flatten(1) for w in windows]
+    assert torch.equal(torch.cat(stacked), stack_frames(frames, width=fsmn_vad.STACK, stride=1))
+
+
+@pytest.mark.parametrize("n_ms", [1000, 95_000])
+def test_spans_are_in_order_inside_the_audio_and_at_most_30_s(engine: FsmnVad, n_ms: int) -> None:
+    spans = engine.detect(synthetic_audio.voice(n_ms, seed=3))
+
+    edges = [0, *(t for span in spans for t in (span.start_ms, span.end_ms)), n_ms]
+    assert all(a <= b for a, b in pairwise(edges))
+    assert all(span.n_ms <= fsmn_vad.MAX_SEGMENT_MS + 10 for span in spans)
+    assert spans
+
+
+@pytest.mark.parametrize("n_samples", [0, 1, 399, 400, 16_000, 70 * 1000 * SAMPLES_PER_MS])
+def test_digital_silence_has_no_speech(engine: FsmnVad, n_samples: int) -> None:
+    assert engine.detect(np.zeros(n_samples, np.int16)) == []
+
+
+def test_a_network_that_is_certain_does_not_fail(tiny_vad_dir: Path, tmp_path: Path) -> None:
+    model_dir = Path(shutil.copytree(tiny_vad_dir, tmp_path / "vad"))
+    weights = torch.load(model_dir / "model.pt", weights_only=True)
+    weights["encoder.out_linear2.linear.weight"] *= 1000
+    weights["encoder.out_linear2.linear.bias"] *= 1000
+    torch.save(weights, model_dir / "model.pt")
+    audio = generated(10)
+    with pytest.raises(ValueError, match="math domain error"):
+        Reference(model_dir, **LIMITS).generate(audio)
+
+    spans = FsmnVad(model_dir, EngineSettings()).detect(audio)
+
+    assert spans
+
+
+def test_half_precision_is_refused(tiny_vad_dir: Path) -> None:
+    with pytest.raises(ModelUnavailable, match="fp32"):
+        FsmnVad(tiny_vad_dir, EngineSettings(dtype="fp16"))
