@@ -1,0 +1,183 @@
+"""ModelScope and Hugging Face, over their plain HTTP interfaces.
+
+URL shapes as in modelscope's `hub/api.py` and `hub/file_download.py`, and huggingface_hub's
+`hf_api.py` and `file_download.py`. Both list a repository with sizes and, for large files,
+SHA-256; a file that the hub announces with another hash than the pinned one is refused before
+its first byte. Small files on Hugging Face have no announced SHA-256.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from deployments.weights.download import (
+    HTTP_ERRORS,
+    Remote,
+    Report,
+    describe,
+    download,
+    http_client,
+)
+from deployments.weights.settings import Endpoints, Limits
+from deployments.weights.sources import HuggingFace, ModelScope, SourceFailed, WantedFile
+
+# A small public repository on each hub: a page that answers proves more than an open port.
+_PROBES = {
+    "modelscope": (
+        "modelscope",
+        "/api/v1/models/iic/speech_fsmn_vad_zh-cn-16k-common-pytorch/repo/files?Revision=v2.0.4",
+    ),
+    "huggingface": ("hugging_face", "/api/models/funasr/fsmn-vad"),
+}
+
+
+def fetch_modelscope(
+    source: ModelScope,
+    files: Sequence[WantedFile],
+    into: Path,
+    *,
+    base_url: str,
+    limits: Limits,
+    report: Report,
+) -> None:
+    """Downloads the files of a ModelScope repository; raises SourceFailed or DiskFull."""
+    repo_url = f"{base_url}/api/v1/models/{source.repo}/repo"
+    revision = quote(source.revision, safe="")
+    with http_client(limits) as client:
+        listing = _listing(client, f"{repo_url}/files?Revision={revision}&Recursive=true", limits)
+        data = listing.get("Data")
+        entries = data.get("Files") if isinstance(data, dict) else None
+        if entries is None:
+            raise SourceFailed(f"no list of files: {listing.get('Message') or 'no message'}")
+        announced = {
+            str(entry["Path"]): (entry.get("Sha256") or None, entry.get("Size"))
+            for entry in entries
+            if entry.get("Type") != "tree"
+        }
+        for wanted in _present(files, announced):
+            url = f"{repo_url}?Revision={revision}&FilePath={quote(wanted.path, safe='')}"
+            remote = _remote(url, wanted, *announced[wanted.path])
+            download(client, remote, into, limits=limits, report=report)
+
+
+def fetch_hugging_face(
+    source: HuggingFace,
+    files: Sequence[WantedFile],
+    into: Path,
+    *,
+    base_url: str,
+    limits: Limits,
+    report: Report,
+) -> None:
+    """Downloads the files of a Hugging Face repository; raises SourceFailed or DiskFull."""
+    with http_client(limits) as client:
+        url = f"{base_url}/api/models/{source.repo}/revision/{quote(source.revision, safe='')}"
+        listing = _listing(client, f"{url}?blobs=true", limits)
+        siblings = listing.get("siblings")
+        if siblings is None:
+            raise SourceFailed("no list of files")
+        announced = {
+            str(entry["rfilename"]): ((entry.get("lfs") or {}).get("sha256"), entry.get("size"))
+            for entry in siblings
+        }
+        # The commit that the listing speaks of, so that all files come from the same one.
+        commit = listing.get("sha") or source.revision
+        for wanted in _present(files, announced):
+            url = f"{base_url}/{source.repo}/resolve/{quote(commit, safe='')}/{quote(wanted.path)}"
+            remote = _remote(url, wanted, *announced[wanted.path])
+            download(client, remote, into, limits=limits, report=report)
+
+
+def _present(
+    files: Sequence[WantedFile], announced: dict[str, tuple[str | None, int | None]]
+) -> list[WantedFile]:
+    """The wanted files that the hub lists; raises SourceFailed if one we need is not there."""
+    missing = [f.path for f in files if f.path not in announced and not f.optional]
+    if missing:
+        raise SourceFailed(f"the repository has no {', '.join(missing)}")
+    return [file for file in files if file.path in announced]
+
+
+def _remote(url: str, wanted: WantedFile, sha256: str | None, n_bytes: int | None) -> Remote:
+    """What to hold the download to: our pin first, the hub's own word where we have none."""
+    if wanted.sha256 and sha256 and sha256 not in wanted.sha256:
+        raise SourceFailed(
+            f"{wanted.path}: the hub announces SHA-256 {sha256}, "
+            f"not the pinned {' or '.join(wanted.sha256)}"
+        )
+    known = (sha256,) if sha256 else wanted.sha256
+    size = n_bytes if n_bytes is not None or wanted.sha256 else wanted.n_bytes
+    return Remote(url, wanted.path, known, size)
+
+
+def _listing(client: httpx.Client, url: str, limits: Limits) -> dict[str, Any]:
+    """A hub's JSON answer; tried again where the hub is only busy."""
+    for attempt in range(limits.tries):
+        try:
+            response = client.get(url)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise SourceFailed(describe(error)) from error
+        except HTTP_ERRORS as error:
+            problem = describe(error)
+        else:
+            if response.status_code == 200:
+                return _json_object(response)
+            problem = f"HTTP {response.status_code} from {url}"
+            if response.status_code < 500 and response.status_code != 429:
+                break
+        if attempt + 1 < limits.tries:
+            limits.sleep_s(limits.backoff_s * 2**attempt)
+    raise SourceFailed(problem)
+
+
+def _json_object(response: httpx.Response) -> dict[str, Any]:
+    try:
+        content = response.json()
+    except ValueError as error:
+        raise SourceFailed(f"not JSON from {response.url}: {error}") from error
+    if not isinstance(content, dict):
+        raise SourceFailed(f"not a JSON object from {response.url}")
+    return content
+
+
+def probe(endpoints: Endpoints, *, timeout_s: float) -> list[str]:
+    """Which hubs answer within `timeout_s` in all, asked side by side.
+
+    The threads are left to themselves at the end of the time: a name server that does not answer
+    cannot be interrupted.
+    """
+    answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def ask(hub: str, url: str) -> None:
+        try:
+            with http_client(Limits(connect_s=timeout_s, stall_s=timeout_s)) as client:
+                answers.put(hub if client.get(url).status_code == 200 else None)
+        except HTTP_ERRORS:
+            answers.put(None)
+
+    for hub, (attribute, path) in _PROBES.items():
+        url = getattr(endpoints, attribute) + path
+        threading.Thread(target=ask, args=(hub, url), daemon=True).start()
+    return sorted(_collect(answers, len(_PROBES), deadline_s=time.monotonic() + timeout_s))
+
+
+def _collect(
+    answers: queue.SimpleQueue[str | None], n_answers: int, *, deadline_s: float
+) -> list[str]:
+    found: list[str] = []
+    for _ in range(n_answers):
+        try:
+            answer = answers.get(timeout=max(0.0, deadline_s - time.monotonic()))
+        except queue.Empty:
+            break
+        if answer is not None:
+            found.append(answer)
+    return found

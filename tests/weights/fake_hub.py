@@ -1,0 +1,199 @@
+"""A ModelScope and a Hugging Face on loopback, with their real URL shapes, that can misbehave."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from deployments.weights.download import USER_AGENT
+from deployments.weights.settings import Endpoints
+
+COMMIT = "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00"
+_LARGE_SUFFIXES = (".pt", ".bin", ".onnx")  # what git-lfs holds, behind a redirect to a CDN
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A request for a file's content: which, from where on, and how many bytes were sent."""
+
+    path: str
+    range: str | None
+    n_bytes: int
+
+
+@dataclass
+class FakeHub:
+    """The repositories, what was asked of them, and what to do wrong.
+
+    `cut_after`: the next answers stop after so many bytes of content and hang up.
+    `statuses`: the next answers are these HTTP errors. `stall_after`: every content answer stops
+    there and keeps the connection open.
+    """
+
+    repos: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    url: str = ""
+    asked: list[str] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
+    cut_after: list[int] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
+    stall_after: int | None = None
+    resumes: bool = True
+    says_length: bool = True  # else the end of the content is the end of the connection
+    announced_sha256: str | None = None  # in place of the true one, in both listings
+    released: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def endpoints(self) -> Endpoints:
+        return Endpoints(modelscope=self.url, hugging_face=self.url)
+
+    def content_requests(self, path: str) -> list[Seen]:
+        return [seen for seen in self.seen if seen.path == path]
+
+    def sha256(self, content: bytes) -> str:
+        return self.announced_sha256 or hashlib.sha256(content).hexdigest()
+
+    def modelscope_listing(self, repo: str, revision: str) -> dict[str, Any]:
+        entries = [
+            {
+                "Name": path.rsplit("/", 1)[-1],
+                "Path": path,
+                "Revision": revision,
+                "Sha256": self.sha256(content),
+                "Size": len(content),
+                "Type": "blob",
+            }
+            for path, content in self.repos[repo].items()
+        ]
+        folder = {"Name": "example", "Path": "example", "Size": 0, "Sha256": "", "Type": "tree"}
+        return {"Code": 200, "Data": {"Files": [folder, *entries]}, "Success": True}
+
+    def hugging_face_listing(self, repo: str) -> dict[str, Any]:
+        siblings = []
+        for path, content in self.repos[repo].items():
+            entry: dict[str, Any] = {"rfilename": path, "size": len(content), "blobId": "0" * 40}
+            if path.endswith(_LARGE_SUFFIXES):
+                entry["lfs"] = {"sha256": self.sha256(content), "size": len(content)}
+            siblings.append(entry)
+        return {"id": repo, "sha": COMMIT, "siblings": siblings}
+
+
+def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+        def do_GET(self) -> None:
+            if self.headers.get("User-Agent") != USER_AGENT:
+                # Another process on this machine that still looks for the port's last owner.
+                return self._json(404, {})
+            hub.asked.append(self.path)
+            if hub.statuses:
+                return self._json(hub.statuses.pop(0), {"Message": "as told"})
+            url = urlsplit(self.path)
+            query = {key: values[0] for key, values in parse_qs(url.query).items()}
+            parts = [unquote(part) for part in url.path.strip("/").split("/")]
+            try:
+                self._route(parts, query)
+            except KeyError:
+                self._json(404, {"Code": 404, "Message": "record not found", "Success": False})
+
+        def _route(self, parts: list[str], query: dict[str, str]) -> None:
+            match parts:
+                case ["api", "v1", "models", owner, name, "repo", "files"]:
+                    self._json(200, hub.modelscope_listing(f"{owner}/{name}", query["Revision"]))
+                case ["api", "v1", "models", owner, name, "repo"]:
+                    path = query["FilePath"]
+                    self._content(path, hub.repos[f"{owner}/{name}"][path])
+                case ["api", "models", owner, name, "revision", _]:
+                    self._json(200, hub.hugging_face_listing(f"{owner}/{name}"))
+                case ["api", "models", owner, name]:
+                    self._json(200, hub.hugging_face_listing(f"{owner}/{name}"))
+                case ["cdn", owner, name, *path]:
+                    self._content("/".join(path), hub.repos[f"{owner}/{name}"]["/".join(path)])
+                case [owner, name, "resolve", revision, *path] if revision == COMMIT:
+                    self._resolve(f"{owner}/{name}", "/".join(path))
+                case _:
+                    raise KeyError(parts)
+
+        def _resolve(self, repo: str, path: str) -> None:
+            content = hub.repos[repo][path]
+            if not path.endswith(_LARGE_SUFFIXES):
+                return self._content(path, content)
+            self.send_response(302)
+            self.send_header("Location", f"{hub.url}/cdn/{repo}/{path}")
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("X-Linked-Size", str(len(content)))
+            self.send_header("X-Linked-ETag", f'"{hub.sha256(content)}"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def _json(self, status: int, content: dict[str, Any]) -> None:
+            body = json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def _content(self, path: str, content: bytes) -> None:
+            asked = self.headers.get("Range")
+            start = int(asked.removeprefix("bytes=").split("-")[0]) if asked and hub.resumes else 0
+            if start >= len(content):
+                return self._json(416, {"Message": "range not satisfiable"})
+            rest = content[start:]
+            self.send_response(206 if start else 200)
+            if start:
+                last = len(content) - 1
+                self.send_header("Content-Range", f"bytes {start}-{last}/{len(content)}")
+            if hub.says_length:
+                self.send_header("Content-Length", str(len(rest)))
+            else:
+                self.send_header("Connection", "close")
+            self.end_headers()
+            sent = rest[: self._allowed(len(rest))]
+            hub.seen.append(Seen(path, asked, len(sent)))
+            self.wfile.write(sent)
+            if len(sent) < len(rest):
+                self.wfile.flush()
+                if hub.stall_after is not None:
+                    hub.released.wait(30)
+                self.close_connection = True
+
+        def _allowed(self, n_bytes: int) -> int:
+            if hub.stall_after is not None:
+                return min(n_bytes, hub.stall_after)
+            return min(n_bytes, hub.cut_after.pop(0)) if hub.cut_after else n_bytes
+
+    return Handler
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        return  # a client that was killed
+
+
+@contextmanager
+def serving(hub: FakeHub) -> Iterator[FakeHub]:
+    """Serves `hub` on a free port of loopback; `hub.url` says where."""
+    server = _Server(("127.0.0.1", 0), _handler(hub))
+    hub.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield hub
+    finally:
+        hub.released.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,50 @@
+"""A small model for tests: contents that pass every structural check, and catalogue entries."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+from deployments.weights.settings import Limits
+from deployments.weights.sources import HuggingFace, Model, ModelScope, Source, WantedFile
+
+REPO = "iic/tiny_vad"
+CHECKPOINT_BYTES = 3_000_000
+
+# 0x80 is how a checkpoint of the old format starts.
+CONTENTS = {
+    "model.pt": b"\x80" + random.Random(7).randbytes(CHECKPOINT_BYTES - 1),
+    "config.yaml": b"model: FsmnVADStreaming\n",
+    "am.mvn": b"<Nnet>\n<AddShift> 400 400\n<Rescale> 400 400\n</Nnet>\n",
+}
+MODELSCOPE = ModelScope(REPO, "v2.0.4")
+HUGGING_FACE = HuggingFace(REPO, "main")
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def tiny_model(*sources: Source, pinned: bool = True, name: str = "tiny-vad") -> Model:
+    files = tuple(
+        WantedFile(path, len(content), (sha256(content),)) if pinned else WantedFile(path)
+        for path, content in CONTENTS.items()
+    )
+    return Model(name, "fsmn-vad", "vad", files, sources, funasr_class="FsmnVADStreaming")
+
+
+def catalog_of(model: Model) -> dict[str, Model]:
+    return {model.name: model}
+
+
+def quick_limits() -> Limits:
+    """Short waits, and no pause between tries."""
+    return Limits(
+        connect_s=2.0,
+        stall_s=0.5,
+        file_s=20.0,
+        command_s=20.0,
+        lock_s=20.0,
+        tries=3,
+        sleep_s=lambda seconds: None,
+    )
