@@ -1,0 +1,219 @@
+"""`python -m clients transcribe | models | ready`. Exit status: 0 all fine, 1 failed, 2 usage."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from clients.http import DEFAULT_TIMEOUT_S, Client
+from clients.outputs import STDIN, Job, plan, refuse_to_overwrite, write
+from clients.request import Asked
+from deployments.core.errors import AsrError
+from deployments.core.formats import FORMATS
+from deployments.core.types import Done, Transcript
+from deployments.core.types import Progress as Heard
+
+FormatName = Literal["text", "json", "srt", "vtt", "verbose_json", "detailed_json"]
+# Several of these cannot stand in one stream.
+ONE_PER_FILE = ("srt", "vtt")
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+app = typer.Typer(
+    help="Transcribe recordings with a running paraformer-cluster.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+Url = Annotated[str, typer.Option(help="Where the service is.", envvar="PARAFORMER_CLUSTER_URL")]
+
+
+def _connect(context: typer.Context, url: str, timeout_s: float) -> Client:
+    """The client; a test hands in its own maker as the context's object."""
+    make: Callable[..., Client] = context.obj or Client
+    return make(url, timeout_s=timeout_s)
+
+
+def _complain(reason: str) -> None:
+    typer.echo(reason, err=True)
+
+
+@app.command()
+def transcribe(
+    context: typer.Context,
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Audio or video files; - is stdin.")
+    ],
+    format_name: Annotated[
+        FormatName, typer.Option("--format", "-f", help="What to write.")
+    ] = "text",
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output-dir", "-o", metavar="DIR", help="Write DIR/NAME.EXT, not stdout."),
+    ] = None,
+    url: Url = DEFAULT_URL,
+    model: Annotated[
+        str | None, typer.Option(help="The model; by default the deployed one.")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="ISO 639-1, such as zh.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Context for models that use it.")] = None,
+    hotword: Annotated[
+        list[str] | None, typer.Option(help="A word to listen for; may be repeated.")
+    ] = None,
+    channel: Annotated[
+        int | None, typer.Option(min=0, help="Only this channel, from 0; by default all, mixed.")
+    ] = None,
+    words: Annotated[
+        bool, typer.Option("--words", help="Ask for word times; refused where there are none.")
+    ] = False,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files at a time.")] = 2,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files.")] = False,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", min=1, help="Seconds to wait for a sign of life.")
+    ] = DEFAULT_TIMEOUT_S,
+) -> None:
+    """Transcribe FILE... and print the transcripts, or write one file for each into DIR."""
+    if files.count(STDIN) > 1:
+        raise typer.BadParameter("- may stand there once.")
+    if output_dir is None and format_name in ONE_PER_FILE and len(files) > 1:
+        raise typer.BadParameter(f"Several files as {format_name} need -o DIR.")
+    try:
+        planned = plan(files, output_dir, format_name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    asked = Asked(
+        model=model,
+        language=language,
+        prompt=prompt,
+        hotwords=tuple(hotword or ()),
+        channel=channel,
+        word_times=words,
+    )
+    render = partial(_rendered, format_name=format_name, words=words)
+    with (
+        _connect(context, url, timeout_s) as client,
+        progress_on(Console(stderr=True)) as progress,
+        _threads(jobs) as pool,
+    ):
+        running = [
+            (job, pool.submit(_transcript, client, job, asked, progress, force=force))
+            for job in planned
+        ]
+        n_failed = 0
+        for job, future in running:  # in the order of the command line
+            try:
+                transcript = future.result()
+                text = render(transcript)
+                if job.output is None:
+                    typer.echo(text, nl=not text.endswith("\n"))
+                else:
+                    write(job, text, force=force)
+                for warning in transcript.warnings:
+                    _complain(f"{job.name}: {warning}")
+            except (AsrError, OSError) as error:
+                n_failed += 1
+                _complain(f"{job.name}: {error}")
+    if n_failed:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _threads(n_threads: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool that on Ctrl-C starts no further file."""
+    pool = ThreadPoolExecutor(n_threads)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _rendered(transcript: Transcript, *, format_name: str, words: bool) -> str:
+    _, render = FORMATS[format_name]
+    return render(transcript, ("segment", "word") if words else ("segment",))
+
+
+def progress_on(console: Console) -> Progress:
+    """One bar for each file; nothing where `console` is not a terminal."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def _transcript(
+    client: Client, job: Job, asked: Asked, progress: Progress, *, force: bool
+) -> Transcript:
+    """One recording's transcript; its bar moves with the speech that has been recognised."""
+    refuse_to_overwrite(job, force=force)
+    bar = progress.add_task(job.name, total=None)
+    try:
+        source = sys.stdin.buffer if job.name == STDIN else job.name
+        for event in client.stream(source, **asked):
+            if isinstance(event, Heard):
+                progress.update(bar, completed=event.done_ms, total=event.total_ms)
+            if isinstance(event, Done):
+                return event.transcript
+    finally:
+        progress.remove_task(bar)
+    raise AssertionError("a stream ends with Done or an error")
+
+
+@app.command()
+def models(context: typer.Context, url: Url = DEFAULT_URL) -> None:
+    """List the models that the service has, and how they run."""
+    try:
+        with _connect(context, url, DEFAULT_TIMEOUT_S) as client:
+            served = client.models()
+    except AsrError as error:
+        _complain(str(error))
+        raise typer.Exit(1) from None
+    table = Table("model", "word times", "languages", "pools", "notes")
+    for one in served:
+        table.add_row(
+            one["id"],
+            "yes" if one.get("word_times") else "no",
+            _joined(one.get("languages", ())),
+            _joined(
+                f"{name} ({_joined(how.values())})" for name, how in one.get("pools", {}).items()
+            ),
+            _joined(one.get("notes", ())),
+        )
+    Console(soft_wrap=True).print(table)
+
+
+def _joined(values: Iterable[object]) -> str:
+    return ", ".join(str(value) for value in values)
+
+
+@app.command()
+def ready(context: typer.Context, url: Url = DEFAULT_URL) -> None:
+    """Say whether a recording would be transcribed now; exit status 1 if not."""
+    try:
+        with _connect(context, url, DEFAULT_TIMEOUT_S) as client:
+            state = client.ready()
+    except AsrError as error:
+        _complain(str(error))
+        raise typer.Exit(1) from None
+    for name, pool in state.get("pools", {}).items():
+        typer.echo(
+            f"{name}: {pool['replicas']} running, {pool['outstanding_audio_s']:.0f} s under way"
+        )
+    if not state["ready"]:
+        absent = [name for name, n in state.get("stages", {}).items() if not n]
+        _complain(f"not ready: {state.get('reason') or 'nothing runs of ' + _joined(absent)}")
+        raise typer.Exit(1)
+    typer.echo("ready")

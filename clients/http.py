@@ -1,0 +1,294 @@
+"""The service over HTTP: `Client` and `AsyncClient`, the same but for the awaits.
+
+Requests are made and answers are read by the functions at the top; the classes only send. A
+request is sent again when nothing answered or when the service is busy (503), never otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AbstractContextManager, aclosing, closing, contextmanager
+from types import TracebackType
+from typing import Any, BinaryIO, Self, TypeAlias, Unpack
+
+import httpx
+import stamina
+
+from clients.request import Asked, Source, opened, options_from
+from deployments.core.errors import AsrError, ModelUnavailable, Overloaded, TimedOut
+from deployments.core.formats import from_detailed, from_stream_event
+from deployments.core.types import Done, Event, TranscribeOptions, Transcript
+from deployments.core.wire import from_error_body, from_sse_line
+
+Json: TypeAlias = dict[str, Any]
+
+TRANSCRIPTIONS = "/v1/audio/transcriptions"
+DEFAULT_TIMEOUT_S = 600.0  # between two pieces of an answer; an hour of audio takes minutes
+DEFAULT_ATTEMPTS = 4
+CONNECT_TIMEOUT_S = 5.0
+MAX_RETRY_WAIT_S = 60.0  # a service that wants us to wait longer is reported as busy
+
+
+def _form(options: TranscribeOptions, *, is_stream: bool) -> dict[str, str | list[str]]:
+    """The fields of the form; what was not asked for is not sent."""
+    hints = options.hints
+    fields: dict[str, str | list[str] | None] = {
+        "response_format": "detailed_json",
+        "model": options.model,
+        "language": hints.language,
+        "prompt": hints.prompt,
+        "hotwords": list(hints.hotwords),
+        "channel": None if options.channel is None else str(options.channel),
+        "timestamp_granularities[]": ["word", "segment"] if options.word_times else None,
+        "stream": "true" if is_stream else None,
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+def _request(
+    http: httpx.Client | httpx.AsyncClient,
+    name: str,
+    file: BinaryIO,
+    options: TranscribeOptions,
+    *,
+    is_stream: bool,
+) -> httpx.Request:
+    """A new request; httpx reads the file from its beginning, whatever was read before."""
+    fields = _form(options, is_stream=is_stream)
+    return http.build_request("POST", TRANSCRIPTIONS, data=fields, files={"file": (name, file)})
+
+
+def _body(response: httpx.Response) -> Any:
+    """The answer's JSON, or its text where it has none."""
+    try:
+        return response.json()
+    except ValueError:
+        return response.text
+
+
+def _error(response: httpx.Response) -> AsrError:
+    return from_error_body(response.status_code, response.headers, _body(response))
+
+
+def _transcript(response: httpx.Response) -> Transcript:
+    try:
+        return from_detailed(response.json())
+    except (KeyError, TypeError, ValueError) as error:
+        raise AsrError(f"The server's answer is not a transcript: {error!r}") from error
+
+
+def _event(line: str) -> Event | None:
+    """The event of one line of the stream; raises what the server sent as an error."""
+    try:
+        body = from_sse_line(line)
+        if body is None:
+            return None
+        if "error" not in body:
+            return from_stream_event(body)
+    except (KeyError, TypeError, ValueError) as error:
+        raise AsrError(f"The server's stream cannot be read: {error!r}") from error
+    raise from_error_body(500, {}, body)
+
+
+def _is_worth_another_try(error: Exception) -> bool | float:
+    """For stamina: False, True (it waits by its own back-off), or the seconds to wait."""
+    match error:
+        case httpx.ConnectError() | httpx.ConnectTimeout() | ModelUnavailable():
+            return True
+        case Overloaded() if error.retry_after_s <= MAX_RETRY_WAIT_S:
+            return error.retry_after_s
+    return False
+
+
+@contextmanager
+def _plain_errors(base_url: str, timeout_s: float) -> Iterator[None]:
+    """The transport's errors as ours."""
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise AsrError(f"Nothing answers at {base_url}: {error}") from error
+    except httpx.TimeoutException as error:
+        raise TimedOut("answer", timeout_s) from error
+    except httpx.HTTPError as error:
+        raise AsrError(f"The connection to {base_url} failed: {error!r}") from error
+
+
+def _readiness(response: httpx.Response) -> Json:
+    body = _body(response)
+    return {**(body if isinstance(body, dict) else {}), "ready": response.is_success}
+
+
+def _limits(timeout_s: float) -> httpx.Timeout:
+    return httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
+
+
+def _unfinished() -> AsrError:
+    return AsrError("The stream ended before its transcript.")
+
+
+class Client:
+    """The service at `base_url`, such as http://127.0.0.1:8000. Safe to share between threads."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        attempts: int = DEFAULT_ATTEMPTS,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._base_url, self._timeout_s = base_url, timeout_s
+        self._http = httpx.Client(
+            base_url=base_url, timeout=_limits(timeout_s), transport=transport
+        )
+        retrying = stamina.RetryingCaller(attempts=attempts, timeout=None)
+        self._retry = retrying.on(_is_worth_another_try)
+
+    def transcribe(self, source: Source, **asked: Unpack[Asked]) -> Transcript:
+        """The finished transcript. Raises the errors of `core/errors.py`, OSError for a file."""
+        options = options_from(**asked)
+        with self._plain_errors(), opened(source) as (name, file):
+            response = self._retry(self._send, name, file, options, is_stream=False)
+        return _transcript(response)
+
+    def stream(self, source: Source, **asked: Unpack[Asked]) -> Iterator[Event]:
+        """Deltas and progress as they come, `Done` last. Closing it ends the work at the server."""
+        options = options_from(**asked)
+        with self._plain_errors(), opened(source) as (name, file):
+            response = self._retry(self._send, name, file, options, is_stream=True)
+            with closing(response):
+                for line in response.iter_lines():
+                    event = _event(line)
+                    if event is not None:
+                        yield event
+                    if isinstance(event, Done):
+                        return
+        raise _unfinished()
+
+    def models(self) -> list[Json]:
+        """The models served, as `/v1/models` lists them."""
+        with self._plain_errors():
+            models: list[Json] = self._retry(self._get, "/v1/models").json()["data"]
+        return models
+
+    def ready(self) -> Json:
+        """Whether a request would be served now (`ready`), and what each pool has."""
+        with self._plain_errors():
+            return _readiness(self._http.get("/readyz"))
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _send(
+        self, name: str, file: BinaryIO, options: TranscribeOptions, *, is_stream: bool
+    ) -> httpx.Response:
+        request = _request(self._http, name, file, options, is_stream=is_stream)
+        response = self._http.send(request, stream=is_stream)
+        if response.is_error:
+            response.read()
+            raise _error(response)
+        return response
+
+    def _get(self, path: str) -> httpx.Response:
+        response = self._http.get(path)
+        if response.is_error:
+            raise _error(response)
+        return response
+
+    def _plain_errors(self) -> AbstractContextManager[None]:
+        return _plain_errors(self._base_url, self._timeout_s)
+
+
+class AsyncClient:
+    """`Client` for asyncio. A file is read in the event loop, a piece at a time."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        attempts: int = DEFAULT_ATTEMPTS,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._base_url, self._timeout_s = base_url, timeout_s
+        self._http = httpx.AsyncClient(
+            base_url=base_url, timeout=_limits(timeout_s), transport=transport
+        )
+        retrying = stamina.AsyncRetryingCaller(attempts=attempts, timeout=None)
+        self._retry = retrying.on(_is_worth_another_try)
+
+    async def transcribe(self, source: Source, **asked: Unpack[Asked]) -> Transcript:
+        """As `Client.transcribe`."""
+        options = options_from(**asked)
+        with self._plain_errors(), opened(source) as (name, file):
+            response = await self._retry(self._send, name, file, options, is_stream=False)
+        return _transcript(response)
+
+    async def stream(self, source: Source, **asked: Unpack[Asked]) -> AsyncGenerator[Event]:
+        """As `Client.stream`."""
+        options = options_from(**asked)
+        with self._plain_errors(), opened(source) as (name, file):
+            response = await self._retry(self._send, name, file, options, is_stream=True)
+            async with aclosing(response):
+                async for line in response.aiter_lines():
+                    event = _event(line)
+                    if event is not None:
+                        yield event
+                    if isinstance(event, Done):
+                        return
+        raise _unfinished()
+
+    async def models(self) -> list[Json]:
+        """As `Client.models`."""
+        with self._plain_errors():
+            models: list[Json] = (await self._retry(self._get, "/v1/models")).json()["data"]
+        return models
+
+    async def ready(self) -> Json:
+        """As `Client.ready`."""
+        with self._plain_errors():
+            return _readiness(await self._http.get("/readyz"))
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def _send(
+        self, name: str, file: BinaryIO, options: TranscribeOptions, *, is_stream: bool
+    ) -> httpx.Response:
+        request = _request(self._http, name, file, options, is_stream=is_stream)
+        response = await self._http.send(request, stream=is_stream)
+        if response.is_error:
+            await response.aread()
+            raise _error(response)
+        return response
+
+    async def _get(self, path: str) -> httpx.Response:
+        response = await self._http.get(path)
+        if response.is_error:
+            raise _error(response)
+        return response
+
+    def _plain_errors(self) -> AbstractContextManager[None]:
+        return _plain_errors(self._base_url, self._timeout_s)

@@ -1,0 +1,117 @@
+"""The service from Python on the Ray cluster itself: `Transcriber`, over the Router's handle.
+
+The same methods, types and errors as `clients.http.Client`, without HTTP in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias, Unpack
+
+from clients.request import Asked, Source, options_from, read_upload
+from deployments.core.errors import AsrError, EngineFailed, Overloaded, TimedOut
+from deployments.core.types import Event, Transcript
+
+Json: TypeAlias = dict[str, Any]
+
+DEFAULT_TIMEOUT_S = 600.0
+BUSY_RETRY_S = 5.0  # a queue is full or a replica has just died
+ROUTER = "Router"
+
+
+def _router_handle(app_name: str, address: str | None) -> Any:
+    """The handle of the application's Router; joins a running Ray, never starts one."""
+    try:
+        import ray
+        from ray import serve
+    except ImportError as error:
+        raise AsrError(
+            "Ray is not installed here: use clients.http, or install [server]."
+        ) from error
+    if not ray.is_initialized():
+        try:
+            ray.init(address=address or "auto", log_to_driver=False)
+        except (ConnectionError, RuntimeError) as error:
+            raise AsrError(f"No Ray answers at {address or 'this machine'}: {error}") from error
+    running = serve.status().applications
+    if app_name not in running:
+        raise AsrError(f"No application {app_name!r} runs there; running: {', '.join(running)}.")
+    return serve.get_deployment_handle(ROUTER, app_name)
+
+
+def _as_ours(error: Exception) -> Exception:
+    """The error of the service inside Ray's; Ray's own text is a remote traceback."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, AsrError):
+        return cause
+    if isinstance(error, AsrError):
+        return error
+    from ray.exceptions import RayActorError, RayError
+    from ray.serve.exceptions import BackPressureError, RayServeException
+
+    if isinstance(error, BackPressureError | RayActorError):
+        return Overloaded(BUSY_RETRY_S)
+    if isinstance(error, RayError | RayServeException):
+        return EngineFailed("The service failed on this request. Its log has the details.")
+    return error
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise _as_ours(error) from None
+
+
+class Transcriber:
+    """The Router of a running application, found by name or given as `handle`.
+
+    `address` is Ray's, None for the cluster this machine belongs to. For use outside an event loop.
+    """
+
+    def __init__(
+        self,
+        app_name: str = "default",
+        handle: Any = None,
+        address: str | None = None,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> None:
+        self._handle = _router_handle(app_name, address) if handle is None else handle
+        self._timeout_s = timeout_s
+
+    def transcribe(self, source: Source, **asked: Unpack[Asked]) -> Transcript:
+        """The finished transcript. Raises the errors of `core/errors.py`, OSError for a file."""
+        upload, options = read_upload(source), options_from(**asked)
+        transcript: Transcript = self._result(self._handle.transcribe.remote(upload, options))
+        return transcript
+
+    def stream(self, source: Source, **asked: Unpack[Asked]) -> Iterator[Event]:
+        """Deltas and progress as they come, `Done` last. Closing it ends the work at the Router."""
+        upload, options = read_upload(source), options_from(**asked)
+        with _plain_errors():
+            events = self._handle.options(stream=True).stream.remote(upload, options)
+            try:
+                yield from events
+            finally:
+                events.cancel()
+
+    def models(self) -> list[Json]:
+        """The models served, as `/v1/models` lists them."""
+        models: list[Json] = self._result(self._handle.models.remote())
+        return models
+
+    def ready(self) -> Json:
+        """Whether a request would be served now (`ready`), and what each pool has."""
+        ready: Json = self._result(self._handle.ready.remote())
+        return ready
+
+    def _result(self, response: Any) -> Any:
+        with _plain_errors():
+            try:
+                return response.result(timeout_s=self._timeout_s)
+            except TimeoutError:
+                response.cancel()
+                raise TimedOut("answer", self._timeout_s) from None
