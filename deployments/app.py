@@ -1,0 +1,144 @@
+"""The whole graph on one screen: `build(config) -> Application`, the only place that binds.
+
+Ingress -> Router -> Vad, Punctuation, Asr-<pool> ..., with one Dispatcher beside them.
+"""
+
+# No `from __future__ import annotations` here: Serve reads the type of `build`'s argument to turn
+# the `args:` of a configuration file into it, and would see a string.
+
+from typing import Any
+
+from ray import serve
+
+from deployments.asr import Asr
+from deployments.config import AppConfig, Pool, Replicas, Stage
+from deployments.core.planning import PoolSpec
+from deployments.dispatcher import Dispatcher
+from deployments.engines.protocols import ENGINES, EngineSettings, asr_info
+from deployments.ingress import Ingress
+from deployments.punctuation import Punctuation
+from deployments.resolve import cluster_nodes, resolve
+from deployments.router import Router, RouterPlan
+from deployments.vad import Vad
+from deployments.weights.identify import identify
+
+
+def build(config: AppConfig) -> serve.Application:
+    """The application for this configuration and the cluster as it is now.
+
+    Raises ModelUnavailable where a model's id is unknown or a pool cannot run it.
+    """
+    config, notes = resolve(config, cluster_nodes())
+    assert config.pools != "auto"
+    family = identify(config.models.asr).family
+    settings = {
+        name: engine_settings(config.models.asr, pool, config)
+        for name, pool in config.pools.items()
+    }
+    infos = {name: asr_info(family, of_pool) for name, of_pool in settings.items()}
+    info = next(iter(infos.values()))
+    punctuate = config.models.punctuation is not None and not info.punctuates
+
+    vad = _deployment(Vad, "Vad", config.vad).bind(
+        config.models, engine_settings(config.models.vad, config.vad, config)
+    )
+    pools = {
+        name: _deployment(
+            Asr, f"Asr-{name}", pool, user_config={"batch_audio_s": pool.batch_audio_s}
+        ).bind(name, config.models, settings[name])
+        for name, pool in config.pools.items()
+    }
+    punctuation = None
+    if punctuate:
+        how = engine_settings(str(config.models.punctuation), config.punctuation, config)
+        punctuation = _deployment(Punctuation, "Punctuation", config.punctuation).bind(
+            config.models, how
+        )
+    names = {"vad": "Vad"} | ({"punctuation": "Punctuation"} if punctuate else {})
+    scheduler = serve.deployment(
+        name="Dispatcher",
+        num_replicas=1,
+        max_ongoing_requests=10_000,  # every request under way waits here for its orders
+        ray_actor_options={"num_cpus": config.dispatcher.num_cpus},
+    )
+    dispatcher = scheduler(Dispatcher).bind(
+        [_pool_spec(name, pool) for name, pool in config.pools.items()],
+        config.dispatcher,
+        names | {name: f"Asr-{name}" for name in config.pools},
+    )
+    calls = {
+        "vad": vad,
+        "pools": pools,
+        "punctuation": punctuation,
+        "dispatcher": dispatcher,
+        "stage_timeout_s": {
+            "VAD": config.vad.timeout_s,
+            "punctuation": config.punctuation.timeout_s,
+            "recognition": config.router.chunk_timeout_s,
+        },
+    }
+    plan = RouterPlan(
+        engine=info,
+        languages=ENGINES[family].languages,
+        punctuate=punctuate,
+        pools=infos,
+        notes=notes,
+        max_audio_s=config.limits.max_audio_hours * 3600,
+        max_prompt_chars=config.limits.max_prompt_chars,
+        max_hotwords=config.limits.max_hotwords,
+        decode_threads=config.router.decode_threads,
+        decode_timeout_s=config.router.decode_timeout_s,
+    )
+    router = _deployment(Router, "Router", config.router).bind(plan, calls)
+    return _deployment(Ingress, "Ingress", config.ingress).bind(router, info, config.limits)
+
+
+def _deployment(kind: type, name: str, replicas: Replicas, **options: Any) -> serve.Deployment:
+    """What each replica needs, and autoscaling with Serve's default policy."""
+    actor: dict[str, Any] = {"num_cpus": replicas.num_cpus, "num_gpus": replicas.num_gpus}
+    if replicas.memory_mib is not None:
+        actor["memory"] = replicas.memory_mib * 1024 * 1024
+    if isinstance(replicas, Pool) and replicas.accelerator_type is not None:
+        actor["accelerator_type"] = replicas.accelerator_type
+    if isinstance(replicas, Pool) and replicas.node_labels:
+        actor["label_selector"] = dict(replicas.node_labels)
+    deploy = serve.deployment(
+        name=name,
+        ray_actor_options=actor,
+        max_ongoing_requests=replicas.max_ongoing_requests,
+        max_queued_requests=replicas.max_queued_requests,
+        autoscaling_config={
+            "min_replicas": replicas.min_replicas,
+            "max_replicas": replicas.max_replicas,
+            "target_ongoing_requests": replicas.target_ongoing_requests,
+        },
+        **options,
+    )
+    return deploy(kind)
+
+
+def engine_settings(ref: str, replicas: Stage | Pool, config: AppConfig) -> EngineSettings:
+    """How a stage's engine runs; `dtype` is the pools' affair, the other stages run in fp32."""
+    identity, on_gpu = identify(ref), replicas.num_gpus > 0
+    dtype: str = ENGINES[identity.family].cpu_dtype
+    if isinstance(replicas, Pool) and (on_gpu or config.dtype == "int8"):
+        dtype = config.dtype
+    return EngineSettings(
+        name=identity.name,
+        device="cuda" if on_gpu else "cpu",
+        dtype=dtype,
+        num_threads=replicas.num_threads,
+        memory_fraction=replicas.num_gpus if 0 < replicas.num_gpus < 1 else None,
+    )
+
+
+def _pool_spec(name: str, pool: Pool) -> PoolSpec:
+    return PoolSpec(
+        name=name,
+        batch_audio_ms=round(pool.batch_audio_s * 1000),
+        speed=pool.speed,
+        overhead_ms=pool.overhead_ms,
+        max_ongoing=pool.max_ongoing_requests,
+        start_ms=pool.start_s * 1000,
+        can_start=pool.min_replicas == 0,
+    )

@@ -1,0 +1,60 @@
+"""One ASR pool's replica: loads the engine and runs chunks on its owner thread.
+
+Small chunks that wait together, from different requests, share a batch up to the budget.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TypedDict
+
+from ray import serve
+
+from deployments.config import Models
+from deployments.core.chunks import Chunk, ChunkRunner
+from deployments.core.owner import Owner
+from deployments.core.types import Audio, ChunkResult, Hints
+from deployments.engines.protocols import AsrEngine, EngineSettings, engine_class
+from deployments.weights.store import ensure
+
+logger = logging.getLogger("ray.serve")
+
+
+class Tuning(TypedDict):
+    """What may change while replicas run, through Serve's `user_config`."""
+
+    batch_audio_s: float
+
+
+class Asr:
+    """`transcribe(samples, lengths, hints) -> ChunkResult`; ready once the model is loaded."""
+
+    def __init__(self, pool: str, models: Models, settings: EngineSettings) -> None:
+        weights = ensure(models.asr, cache_dir=models.cache_dir, offline=models.offline)
+        replica = serve.get_replica_context().replica_id.unique_id
+
+        def load() -> ChunkRunner:
+            engine: AsrEngine = engine_class(weights.family)(weights.path, settings)
+            logger.info("Pool %s runs %s, weights from %s.", pool, engine.info, weights.source)
+            return ChunkRunner(engine.transcribe, engine=engine.info.name, replica=replica)
+
+        self._owner = Owner[ChunkRunner, Chunk, ChunkResult](
+            load, ChunkRunner.run, ChunkRunner.fits
+        )
+        self._runner = self._owner.model
+
+    def reconfigure(self, tuning: Tuning) -> None:
+        """Serve calls this before the replica is ready, and when `user_config` changes."""
+        self._runner.budget_ms = round(tuning["batch_audio_s"] * 1000)
+
+    async def transcribe(self, samples: Audio, lengths: Sequence[int], hints: Hints) -> ChunkResult:
+        """One recognition per segment; `samples` holds them end to end, `lengths` in samples."""
+        seen = self._runner.n_out_of_memory
+        result = await self._owner.submit(Chunk(samples, tuple(lengths), hints))
+        if self._runner.n_out_of_memory > seen:
+            logger.warning(
+                "Out of memory: batches are now at most %d ms of padded audio.",
+                self._runner.budget_ms,
+            )
+        return result

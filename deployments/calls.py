@@ -1,0 +1,151 @@
+"""The other deployments as plain async functions: time-outs in, Ray's errors translated out.
+
+The router sees no handle and no Ray error: a replica's own `AsrError` arrives as itself, a dead
+replica as `ReplicaDied`, a late one as `TimedOut`. Tests pass functions of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.handle import DeploymentHandle
+
+from deployments.core.errors import AsrError, Overloaded, TimedOut
+from deployments.core.scheduling import GiveUp, Order
+from deployments.core.types import (
+    Audio,
+    ChunkResult,
+    Hints,
+    PunctuationStep,
+    PunctuationTask,
+    Span,
+)
+
+DISPATCHER_TIMEOUT_S = 30.0
+SNAPSHOT_TIMEOUT_S = 3.0
+STAGE_ATTEMPTS = 3  # a recording that kills three replicas is not tried on a fourth
+DISPATCHER_ATTEMPTS = 20  # it holds no audio that could kill it; it is back within seconds
+RESTART_PAUSE_S = 0.5
+BUSY_RETRY_S = 5.0
+
+
+class ReplicaDied(AsrError):
+    """The replica that had the call is gone; the call may have run or not."""
+
+
+class Calls(Protocol):
+    """What the router needs of the rest of the graph."""
+
+    async def detect(self, audio: Audio) -> list[Span]: ...
+    async def punctuate(self, task: PunctuationTask) -> PunctuationStep: ...
+    async def recognise(
+        self, pool: str, samples: Audio, lengths: Sequence[int], hints: Hints
+    ) -> ChunkResult: ...
+    async def submit(self, request: str, lengths_ms: Mapping[int, int], *, again: bool) -> None: ...
+    async def orders(self, request: str) -> list[Order | GiveUp] | None: ...
+    async def finished(self, order: int, padded_ms: int, busy_ms: float) -> None: ...
+    async def died(self, order: int) -> bool: ...
+    async def cancel(self, request: str) -> None: ...
+
+
+class HandleCalls:
+    """`Calls` over Serve handles."""
+
+    def __init__(
+        self,
+        *,
+        vad: DeploymentHandle[Any],
+        pools: Mapping[str, DeploymentHandle[Any]],
+        punctuation: DeploymentHandle[Any] | None,
+        dispatcher: DeploymentHandle[Any],
+        stage_timeout_s: Mapping[str, float],
+    ) -> None:
+        self._vad, self._pools = vad, pools
+        self._punctuation, self._dispatcher = punctuation, dispatcher
+        self._timeout_s = stage_timeout_s
+
+    async def detect(self, audio: Audio) -> list[Span]:
+        spans: list[Span] = await self._again(self._vad.detect.remote, "VAD", audio)
+        return spans
+
+    async def punctuate(self, task: PunctuationTask) -> PunctuationStep:
+        assert self._punctuation is not None
+        remote = self._punctuation.punctuate.remote
+        step: PunctuationStep = await self._again(remote, "punctuation", task)
+        return step
+
+    async def recognise(
+        self, pool: str, samples: Audio, lengths: Sequence[int], hints: Hints
+    ) -> ChunkResult:
+        """Not tried again here: the dispatcher decides where a lost chunk goes."""
+        remote = self._pools[pool].transcribe.remote
+        timeout_s = self._timeout_s["recognition"]
+        result: ChunkResult = await call(
+            remote, samples, list(lengths), hints, stage="recognition", timeout_s=timeout_s
+        )
+        return result
+
+    async def submit(self, request: str, lengths_ms: Mapping[int, int], *, again: bool) -> None:
+        remote = self._dispatcher.submit.remote
+        await self._again(remote, "dispatcher", request, dict(lengths_ms), again)
+
+    async def orders(self, request: str) -> list[Order | GiveUp] | None:
+        orders: list[Order | GiveUp] | None = await self._again(
+            self._dispatcher.orders.remote, "dispatcher", request
+        )
+        return orders
+
+    async def finished(self, order: int, padded_ms: int, busy_ms: float) -> None:
+        remote = self._dispatcher.finished.remote
+        await self._again(remote, "dispatcher", order, padded_ms, busy_ms)
+
+    async def died(self, order: int) -> bool:
+        """Whether the dispatcher knew the order and will place its segments again."""
+        return bool(await self._again(self._dispatcher.died.remote, "dispatcher", order))
+
+    async def cancel(self, request: str) -> None:
+        await self._again(self._dispatcher.cancel.remote, "dispatcher", request)
+
+    async def snapshot(self) -> dict[str, Any]:
+        """Running replicas of every stage and pool, and the pools' load."""
+        remote = self._dispatcher.snapshot.remote
+        found: dict[str, Any] = await call(remote, stage="dispatcher", timeout_s=SNAPSHOT_TIMEOUT_S)
+        return found
+
+    async def _again(self, remote: Callable[..., Any], stage: str, *args: object) -> Any:
+        """The call's result, tried again while the stage's replica is being replaced.
+
+        Raises Overloaded where its replicas keep dying.
+        """
+        timeout_s = self._timeout_s.get(stage, DISPATCHER_TIMEOUT_S)
+        for _ in range(DISPATCHER_ATTEMPTS if stage == "dispatcher" else STAGE_ATTEMPTS):
+            try:
+                return await call(remote, *args, stage=stage, timeout_s=timeout_s)
+            except ReplicaDied:
+                await asyncio.sleep(RESTART_PAUSE_S)
+        raise Overloaded(BUSY_RETRY_S)
+
+
+async def call(remote: Callable[..., Any], *args: object, stage: str, timeout_s: float) -> Any:
+    """The result of one handle call; on time-out or cancellation the remote call is cancelled.
+
+    Raises TimedOut, ReplicaDied, or the AsrError that the replica raised.
+    """
+    response = remote(*args)
+    try:
+        return await asyncio.wait_for(response, timeout_s)
+    except TimeoutError:
+        response.cancel()
+        raise TimedOut(stage, timeout_s) from None
+    except asyncio.CancelledError:
+        response.cancel()
+        raise
+    except RayActorError:
+        raise ReplicaDied(f"A replica of the {stage} stage died.") from None
+    except RayTaskError as error:
+        if isinstance(error.cause, AsrError):
+            raise error.cause from None
+        raise

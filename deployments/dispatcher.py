@@ -1,0 +1,164 @@
+"""The cluster's one scheduler: a thin Ray shell round `core/scheduling.py`.
+
+Routers submit the lengths of segments, wait for orders by long polling, and report. Audio never
+passes through here. One replica; if it dies, routers submit what is left to its successor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ray import serve
+
+from deployments.config import DispatcherSettings
+from deployments.core.errors import Overloaded
+from deployments.core.planning import PoolSpec
+from deployments.core.scheduling import (
+    Action,
+    Cancel,
+    Died,
+    Event,
+    Finished,
+    GiveUp,
+    Order,
+    PoolSize,
+    Refuse,
+    Scheduler,
+    Submit,
+)
+
+logger = logging.getLogger("ray.serve")
+
+LONG_POLL_S = 5.0
+FORGET_AFTER_S = 20.0  # a router that has not polled for so long is gone
+
+
+class _Mailbox:
+    """Orders for one request that its router has not fetched yet."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Order | GiveUp] = []
+        self.arrived = asyncio.Event()
+        self.seen_s = time.monotonic()
+
+
+class Dispatcher:
+    """One instance. `deployments` maps a stage or pool to the name of its Serve deployment."""
+
+    def __init__(
+        self,
+        pools: Sequence[PoolSpec],
+        settings: DispatcherSettings,
+        deployments: Mapping[str, str],
+        local_replicas: Mapping[str, int] | None = None,
+    ) -> None:
+        # Order numbers must not meet those of an earlier instance whose chunks are under way.
+        self._scheduler = Scheduler(
+            pools, max_queue_s=settings.max_queue_s, first_order=time.time_ns()
+        )
+        self._pools = [pool.name for pool in pools]
+        self._settings = settings
+        self._deployments = deployments
+        self._running: dict[str, int] = dict(local_replicas or {})
+        self._mailboxes: dict[str, _Mailbox] = {}
+        self._watch: asyncio.Task[None] | None = None
+        self._counted = asyncio.Event()  # once the replicas have been counted at all
+        self._count_replicas = local_replicas is None
+
+    async def submit(self, request: str, lengths_ms: dict[int, int], again: bool) -> None:
+        """Takes the segments, or raises Overloaded; never where the request was taken before."""
+        await self._ensure_watching()
+        self._mailboxes.setdefault(request, _Mailbox())
+        self._do(Submit(request, lengths_ms, again))
+
+    async def orders(self, request: str) -> list[Order | GiveUp] | None:
+        """New orders of the request, waiting for some; None if the request is not known here."""
+        mailbox = self._mailboxes.get(request)
+        if mailbox is None:
+            return None
+        mailbox.seen_s = time.monotonic()
+        try:
+            await asyncio.wait_for(mailbox.arrived.wait(), LONG_POLL_S)
+        except TimeoutError:
+            return []
+        orders, mailbox.waiting = mailbox.waiting, []
+        mailbox.arrived.clear()
+        return orders
+
+    async def finished(self, order: int, padded_ms: int, busy_ms: float) -> None:
+        self._do(Finished(order, padded_ms, busy_ms))
+
+    async def died(self, order: int) -> bool:
+        """Whether the order was given here; if so its segments are placed again."""
+        known = self._scheduler.knows(order)
+        self._do(Died(order))
+        return known
+
+    async def cancel(self, request: str) -> None:
+        self._mailboxes.pop(request, None)
+        self._do(Cancel(request))
+
+    async def snapshot(self) -> dict[str, Any]:
+        """Running replicas of every stage and pool, and the pools' load."""
+        await self._ensure_watching()
+        return {
+            "running": dict(self._running),
+            "pools": self._scheduler.snapshot(),
+            "requests": len(self._mailboxes),
+            "queue_s": self._scheduler.queue_s(),
+        }
+
+    def _do(self, event: Event) -> None:
+        """Feeds the scheduler and puts its orders into the mailboxes of their requests."""
+        for action in self._scheduler.on_event(time.monotonic() * 1000, event):
+            self._deliver(action)
+
+    def _deliver(self, action: Action) -> None:
+        if isinstance(action, Refuse):
+            self._mailboxes.pop(action.request, None)
+            raise Overloaded(action.retry_after_s)
+        mailbox = self._mailboxes.get(action.request)
+        if mailbox is not None:
+            mailbox.waiting.append(action)
+            mailbox.arrived.set()
+
+    async def _ensure_watching(self) -> None:
+        if self._watch is None:
+            self._watch = asyncio.create_task(self._keep_watching())
+        await self._counted.wait()
+
+    async def _keep_watching(self) -> None:
+        while True:
+            try:
+                await self._recount()
+            except Exception:  # the controller is being replaced: the old counts hold meanwhile
+                logger.exception("The running replicas could not be counted.")
+            self._counted.set()
+            await asyncio.sleep(self._settings.poll_s)
+            deadline_s = time.monotonic() - FORGET_AFTER_S
+            for request in [r for r, m in self._mailboxes.items() if m.seen_s < deadline_s]:
+                await self.cancel(request)
+
+    async def _recount(self) -> None:
+        if self._count_replicas:
+            app_name = serve.get_replica_context().app_name
+            self._running = await asyncio.to_thread(running_replicas, app_name, self._deployments)
+        for pool in self._pools:
+            self._do(PoolSize(pool, self._running.get(pool, 0)))
+
+
+def running_replicas(app_name: str, deployments: Mapping[str, str]) -> dict[str, int]:
+    """How many replicas of each named deployment run now, as Serve's controller sees it."""
+    application = serve.status().applications.get(app_name)
+    if application is None:
+        return {}
+    found = application.deployments
+    return {
+        name: sum(n for state, n in found[deployment].replica_states.items() if state == "RUNNING")
+        for name, deployment in deployments.items()
+        if deployment in found
+    }

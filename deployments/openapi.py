@@ -1,0 +1,97 @@
+"""The description that `/openapi.json` serves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deployments.config import Limits
+from deployments.core.formats import FORMATS
+
+TEXT = {"type": "string"}
+ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type"],
+            "properties": {
+                "message": TEXT,
+                "type": TEXT,
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+ERRORS = {
+    "400": "A field or the recording cannot be used.",
+    "404": "The model is not served here.",
+    "413": "The upload or the recording is over the limit.",
+    "415": "The file is of a kind that is not read here.",
+    "500": "A model failed.",
+    "503": "Busy: try again after Retry-After seconds.",
+    "504": "A stage outran its time limit.",
+}
+
+
+def document(limits: Limits) -> dict[str, Any]:
+    """OpenAPI 3.1 for the endpoints, with this deployment's limits in the descriptions."""
+    fields = {
+        "file": {
+            "type": "string",
+            "format": "binary",
+            "description": "wav, flac, mp3, m4a, ogg, opus, webm, amr, or the sound of mp4 or "
+            f"mkv; at most {limits.max_upload_mb:g} MB and {limits.max_audio_hours:g} hours",
+        },
+        "model": TEXT | {"description": "an id of /v1/models, or whisper-1 for the served one"},
+        "language": TEXT | {"description": "ISO 639-1, such as zh"},
+        "prompt": TEXT | {"maxLength": limits.max_prompt_chars},
+        "response_format": TEXT | {"enum": list(FORMATS), "default": "json"},
+        "timestamp_granularities[]": {
+            "type": "array",
+            "items": TEXT | {"enum": ["word", "segment"]},
+        },
+        "stream": {"type": "boolean", "default": False},
+        "hotwords[]": {"type": "array", "items": TEXT, "maxItems": limits.max_hotwords},
+        "channel": {"type": "integer", "minimum": 0, "description": "one channel, not the mix"},
+    }
+    transcription = {
+        "summary": "Transcribe a recording",
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {
+                    "schema": {"type": "object", "required": ["file"], "properties": fields}
+                }
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "The transcript in the format asked for",
+                "content": {
+                    media_type: {"schema": {}}
+                    for media_type in sorted({m for m, _ in FORMATS.values()})
+                }
+                | {"text/event-stream": {"schema": {}}},
+            }
+        }
+        | {
+            status: {"description": text, "content": {"application/json": {"schema": ERROR}}}
+            for status, text in ERRORS.items()
+        },
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "paraformer-cluster", "version": "0.1.0"},
+        "paths": {
+            "/v1/audio/transcriptions": {"post": transcription},
+            "/v1/models": {"get": _get("The served model, and how it runs")},
+            "/healthz": {"get": _get("200 while the process lives")},
+            "/readyz": {"get": _get("200 once requests are served; the body lists each pool")},
+        },
+    }
+
+
+def _get(summary: str) -> dict[str, Any]:
+    return {"summary": summary, "responses": {"200": {"description": summary}}}

@@ -1,0 +1,43 @@
+"""The punctuation deployment: marks for words, documents of different requests in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from deployments.config import Models
+from deployments.core.owner import Owner
+from deployments.core.types import PunctuationStep, PunctuationTask
+from deployments.engines.protocols import EngineSettings, PunctuationEngine, engine_class
+from deployments.weights.store import ensure
+
+MAX_DOCUMENTS = 16  # in one batch; beyond it a forward pass grows as fast as the batch
+
+
+class Punctuation:
+    """`punctuate(task) -> step`. No state between calls: a document's carry travels with it."""
+
+    def __init__(self, models: Models, settings: EngineSettings) -> None:
+        assert models.punctuation is not None
+        weights = ensure(models.punctuation, cache_dir=models.cache_dir, offline=models.offline)
+        self._owner = Owner[PunctuationEngine, PunctuationTask, PunctuationStep](
+            lambda: engine_class(weights.family)(weights.path, settings), punctuate_all, _fits
+        )
+
+    async def punctuate(self, task: PunctuationTask) -> PunctuationStep:
+        return await self._owner.submit(task)
+
+
+def _fits(engine: PunctuationEngine, taken: Sequence[PunctuationTask], task: object) -> bool:
+    return len(taken) < MAX_DOCUMENTS
+
+
+def punctuate_all(
+    engine: PunctuationEngine, tasks: Sequence[PunctuationTask]
+) -> list[PunctuationStep | Exception]:
+    """A step per task; where the batch fails, each alone, so that one document costs no other."""
+    try:
+        return list(engine.punctuate(tasks))
+    except Exception as error:
+        if len(tasks) == 1:
+            return [error]
+    return [answer for task in tasks for answer in punctuate_all(engine, [task])]

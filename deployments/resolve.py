@@ -1,0 +1,95 @@
+"""What "auto" means, decided once, before the graph is built."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+
+from cluster.placement import Node, auto_pools, auto_stages, model_threads, resolve_dtype
+from deployments.config import AppConfig, Models
+from deployments.core.errors import ModelUnavailable
+from deployments.engines.protocols import ENGINES
+from deployments.weights.identify import identify
+from deployments.weights.store import is_cached, probe_hubs
+
+logger = logging.getLogger("ray.serve")
+
+PARAFORMER, FALLBACK = "paraformer-zh", "whisper-small"
+
+
+def resolve(config: AppConfig, nodes: Sequence[Node]) -> tuple[AppConfig, tuple[str, ...]]:
+    """The configuration without any "auto", and what a user should be told of the choices."""
+    notes = config.notes
+    models = config.models
+    if models.asr == "auto":
+        asr, note = choose_asr(models)
+        models, notes = models.model_copy(update={"asr": asr}), (*notes, note)
+        logger.warning(note)
+    if not ENGINES[identify(models.asr).family].gpu:
+        nodes = [Node(node.num_cpus) for node in nodes]
+    dtype: str = config.dtype
+    if (
+        dtype == "auto"
+        and config.pools != "auto"
+        and not all(pool.num_gpus for pool in config.pools.values())
+    ):
+        dtype = "fp32"  # what the CPU pool runs; one dtype for all (DESIGN 4)
+    elif dtype == "auto":
+        dtype = resolve_dtype(nodes)
+    update: dict[str, Any] = {"models": models, "dtype": dtype}
+    if config.pools == "auto":
+        update["pools"] = auto_pools(nodes, dtype)
+        vad_gpus, punctuation_gpus = auto_stages(nodes)
+        vad = {"num_gpus": vad_gpus, "num_threads": model_threads(nodes)}
+        update["vad"] = config.vad.model_copy(update=vad)
+        update["punctuation"] = config.punctuation.model_copy(update={"num_gpus": punctuation_gpus})
+    resolved = config.model_copy(update=update)
+    _refuse_gpu_where_useless(resolved)
+    return resolved, notes
+
+
+def choose_asr(models: Models) -> tuple[str, str]:
+    """Paraformer where it is cached or a hub answers within 3 s, else the small fallback."""
+    needed = [PARAFORMER, *([models.punctuation] if models.punctuation else [])]
+    if all(is_cached(ref, models.cache_dir) for ref in needed):
+        return PARAFORMER, f"Serving {PARAFORMER} from the cache."
+    hubs = [] if models.offline else probe_hubs(timeout_s=3.0)
+    if hubs:
+        return PARAFORMER, f"Serving {PARAFORMER}, to be downloaded from {hubs[0]}."
+    return FALLBACK, (
+        f"No model hub answers and {PARAFORMER} is not cached: serving {FALLBACK} instead, a "
+        "smaller and less accurate model. For production place Paraformer's weights and name it."
+    )
+
+
+def cluster_nodes() -> list[Node]:
+    """The machines of the Ray cluster this process is connected to; none: this machine's cores."""
+    if not ray.is_initialized():
+        return [Node(num_cpus=2.0)]
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    alive = [node for node in nodes if node["Alive"]]
+    return [_node(node["Resources"]) for node in alive]
+
+
+def _node(resources: Mapping[str, float]) -> Node:
+    prefix = "accelerator_type:"
+    types = [key.removeprefix(prefix) for key in resources if key.startswith(prefix)]
+    return Node(
+        num_cpus=resources.get("CPU", 0.0),
+        num_gpus=resources.get("GPU", 0.0),
+        accelerator_type=types[0] if types else "",
+    )
+
+
+def _refuse_gpu_where_useless(config: AppConfig) -> None:
+    assert config.pools != "auto"
+    on_gpu = [name for name, pool in config.pools.items() if pool.num_gpus > 0]
+    if on_gpu and not ENGINES[identify(config.models.asr).family].gpu:
+        raise ModelUnavailable(
+            config.models.asr,
+            f"it runs on CPUs only, and pool {on_gpu[0]!r} declares a GPU. Serve {PARAFORMER}, or "
+            "give the pool num_gpus: 0.",
+        )

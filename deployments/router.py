@@ -1,0 +1,274 @@
+"""One request end to end: decode -> VAD -> plan segments -> dispatch -> merge -> punctuate.
+
+Stateless but for the requests under way; any number of replicas. The audio stays here until its
+request is done, so that a chunk whose replica died can be sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from deployments.calls import Calls, HandleCalls
+from deployments.core.audio import decode
+from deployments.core.errors import BadRequest, EngineFailed, TimedOut, UnknownModel
+from deployments.core.languages import language_code
+from deployments.core.punctuating import GrowingDocument
+from deployments.core.segments import Answer, merge, plan_segments
+from deployments.core.text import join_texts, join_words, space_words
+from deployments.core.types import (
+    Delta,
+    Done,
+    EngineInfo,
+    Event,
+    Hints,
+    Progress,
+    Segment,
+    TranscribeOptions,
+    Transcript,
+    TranscriptSegment,
+    Upload,
+    Word,
+)
+from deployments.fanout import fan_out, in_background
+
+T = TypeVar("T")
+MODEL_ALIASES = ("whisper-1",)  # what OpenAI's clients send by habit
+
+
+@dataclass(frozen=True, slots=True)
+class RouterPlan:
+    """What the router knows of the graph it stands in; made once in `app.build`."""
+
+    engine: EngineInfo
+    languages: tuple[str, ...]  # accepted; the first is the default
+    punctuate: bool
+    pools: Mapping[str, EngineInfo]  # how each pool runs the model
+    notes: tuple[str, ...]  # what a user should know, such as: this is the fallback, and why
+    max_audio_s: float
+    max_prompt_chars: int
+    max_hotwords: int
+    decode_threads: int
+    decode_timeout_s: float
+
+
+class Router:
+    """`transcribe(upload, options)` and its streaming form `stream(upload, options)`."""
+
+    def __init__(self, plan: RouterPlan, calls_arguments: dict[str, Any]) -> None:
+        self._plan = plan
+        self._calls = HandleCalls(**calls_arguments)
+        self._pipeline = Pipeline(plan, self._calls)
+
+    async def transcribe(self, upload: Upload, options: TranscribeOptions) -> Transcript:
+        """The finished transcript. Raises the errors of `core/errors.py`."""
+        transcript: Transcript | None = None
+        async with aclosing(self._pipeline.run(upload, options)) as events:
+            async for event in events:
+                if isinstance(event, Done):
+                    transcript = event.transcript
+        assert transcript is not None
+        return transcript
+
+    async def stream(self, upload: Upload, options: TranscribeOptions) -> AsyncGenerator[Event]:
+        """Deltas and progress in order, `Done` last."""
+        async with aclosing(self._pipeline.run(upload, options)) as events:
+            async for event in events:
+                yield event
+
+    async def models(self) -> list[dict[str, Any]]:
+        """The one model served, in OpenAI's form with how it runs."""
+        plan = self._plan
+        return [
+            {
+                "id": plan.engine.name,
+                "object": "model",
+                "created": 0,
+                "owned_by": "paraformer-cluster",
+                "word_times": plan.engine.has_word_times,
+                "punctuation": plan.punctuate or plan.engine.punctuates,
+                "languages": list(plan.languages),
+                "pools": {
+                    name: {"device": info.device, "dtype": info.dtype}
+                    for name, info in plan.pools.items()
+                },
+                "notes": list(plan.notes),
+            }
+        ]
+
+    async def ready(self) -> dict[str, Any]:
+        """Whether a request would be served: every stage runs, and a pool runs or can start."""
+        snapshot = await self._calls.snapshot()
+        stages = ["vad", *(["punctuation"] if self._plan.punctuate else [])]
+        running = {stage: snapshot["running"].get(stage, 0) for stage in stages}
+        pools = snapshot["pools"].values()
+        can_recognise = any(pool["replicas"] or pool["can_start"] for pool in pools)
+        return {
+            "ready": all(running.values()) and can_recognise,
+            "stages": running,
+            "pools": snapshot["pools"],
+            "requests": snapshot["requests"],
+            "queue_s": snapshot["queue_s"],
+        }
+
+
+class Pipeline:
+    """The router without Ray: everything outside comes through `calls`."""
+
+    def __init__(self, plan: RouterPlan, calls: Calls) -> None:
+        self._plan, self._calls = plan, calls
+        self._decoding = asyncio.Semaphore(plan.decode_threads)
+        self._decoders = ThreadPoolExecutor(plan.decode_threads, thread_name_prefix="decode")
+
+    async def run(self, upload: Upload, options: TranscribeOptions) -> AsyncGenerator[Event]:
+        """The request as a stream of events; the deltas joined are the transcript's text."""
+        began_s = time.monotonic()
+        options = self._checked(options)
+        hints, idle = effective(options.hints, self._plan.engine)
+        audio = await self._in_thread(
+            lambda: decode(upload, channel=options.channel, max_duration_s=self._plan.max_audio_s)
+        )
+        spans = await self._calls.detect(audio)
+        segments = plan_segments(spans, audio, max_segment_ms=self._plan.engine.max_segment_ms)
+
+        writer = Writer(segments, self._plan, self._calls)
+        request = uuid.uuid4().hex
+        answering = fan_out(request, segments, audio, hints, self._calls)
+        async with aclosing(in_background(answering)) as rounds:
+            async for answers in rounds:
+                if delta := await writer.add(answers):
+                    yield Delta(delta)
+                yield Progress(*writer.progress_ms())
+        if delta := await writer.finish():
+            yield Delta(delta)
+        transcript = writer.transcript(
+            duration_ms=len(audio) // 16, language=hints.language or self._plan.languages[0]
+        )
+        wall_ms = (time.monotonic() - began_s) * 1000
+        warnings = (*idle, *transcript.warnings)
+        yield Done(replace(transcript, wall_ms=round(wall_ms, 3), warnings=warnings))
+
+    def _checked(self, options: TranscribeOptions) -> TranscribeOptions:
+        """The options with the language's code; handles get the same answers as HTTP.
+
+        Raises UnknownModel and BadRequest for what this deployment cannot do.
+        """
+        engine, model = self._plan.engine, options.model
+        if model is not None and model not in (engine.name, *MODEL_ALIASES):
+            raise UnknownModel(model, (engine.name,))
+        if options.word_times and not engine.has_word_times:
+            raise BadRequest(
+                f"The model {engine.name!r} has no word times.", "timestamp_granularities[]"
+            )
+        hints = options.hints
+        if len(hints.prompt or "") > self._plan.max_prompt_chars:
+            limit = self._plan.max_prompt_chars
+            raise BadRequest(f"prompt has more than {limit} characters.", "prompt")
+        if len(hints.hotwords) > self._plan.max_hotwords:
+            raise BadRequest(f"There are more than {self._plan.max_hotwords} hotwords.", "hotwords")
+        language = language_code(hints.language) if hints.language else None
+        if language is not None and language not in self._plan.languages:
+            raise BadRequest(f"{engine.name!r} does not recognise {hints.language!r}.", "language")
+        return replace(options, hints=replace(hints, language=language))
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """The result of decoding, in the bounded pool; raises TimedOut, counted from its start."""
+        async with self._decoding:
+            future = asyncio.get_running_loop().run_in_executor(self._decoders, work)
+            try:
+                return await asyncio.wait_for(future, self._plan.decode_timeout_s)
+            except TimeoutError:
+                raise TimedOut("decoding", self._plan.decode_timeout_s) from None
+
+
+def effective(hints: Hints, engine: EngineInfo) -> tuple[Hints, tuple[str, ...]]:
+    """The hints that the engine takes, and a warning for each other one that was given."""
+    idle = [n for n in ("prompt", "hotwords") if getattr(hints, n) and n not in engine.hints]
+    kept = Hints(
+        language=hints.language,
+        prompt=None if "prompt" in idle else hints.prompt,
+        hotwords=() if "hotwords" in idle else hints.hotwords,
+    )
+    return kept, tuple(f"{name}: no effect with the model {engine.name!r}." for name in idle)
+
+
+class Writer:
+    """Turns answers that come in any order into text that goes out in order."""
+
+    def __init__(self, segments: Sequence[Segment], plan: RouterPlan, calls: Calls) -> None:
+        self._segments, self._plan, self._calls = segments, plan, calls
+        self._answers: dict[int, Answer] = {}
+        self._merged: list[TranscriptSegment] = []  # the finished prefix, in order
+        self._document = GrowingDocument() if plan.punctuate else None
+        self._words: list[Word] = []  # marked, final
+        self._text = ""
+
+    async def add(self, answers: dict[int, Answer]) -> str:
+        """Text that is final now, following what was returned before; may be empty."""
+        self._answers |= answers
+        fresh: list[TranscriptSegment] = []
+        while (index := len(self._merged) + len(fresh)) in self._answers:
+            fresh += merge([self._segments[index]], self._answers)
+        self._merged += fresh
+        return await self._write(fresh, final=False) if fresh else ""
+
+    async def finish(self) -> str:
+        """The rest of the text, once every segment has its answer."""
+        assert len(self._merged) == len(self._segments)
+        return await self._write([], final=True)
+
+    def progress_ms(self) -> tuple[int, int]:
+        """Speech recognised so far, and all of it."""
+        done = sum(self._segments[i].n_ms for i in self._answers)
+        return done, sum(segment.n_ms for segment in self._segments)
+
+    def transcript(self, *, duration_ms: int, language: str) -> Transcript:
+        """The whole. Raises EngineFailed where every segment failed: that is no transcript."""
+        errors = [s.error for s in self._merged if s.error]
+        if errors and len(errors) == len(self._merged):
+            raise EngineFailed(errors[0])
+        segments = self._merged
+        if self._plan.engine.has_word_times:
+            segments, at = [], 0
+            for segment in self._merged:
+                words = tuple(self._words[at : at + len(segment.words)])
+                at += len(words)
+                segments.append(replace(segment, words=words, text=join_words(words)))
+        return Transcript(
+            text=self._text,
+            duration_ms=duration_ms,
+            segments=tuple(segments),
+            language=language,
+            model=self._plan.engine.name,
+            has_word_times=self._plan.engine.has_word_times,
+            warnings=tuple(f"Segment {s.index}: {s.error}" for s in segments if s.error),
+        )
+
+    async def _write(self, fresh: Sequence[TranscriptSegment], *, final: bool) -> str:
+        if not self._plan.engine.has_word_times:
+            joined = join_texts([self._text, *(segment.text for segment in fresh)])
+            delta = joined[len(self._text) :]
+        else:
+            words = [word for segment in fresh for word in segment.words]
+            marked = await self._punctuated(words, final=final)
+            self._words += marked
+            delta = "".join((" " if w.space else "") + w.text + w.mark for w in marked)
+            if not self._text:
+                delta = delta.lstrip()
+        self._text += delta
+        return delta
+
+    async def _punctuated(self, words: Sequence[Word], *, final: bool) -> Sequence[Word]:
+        """Words that are final now; all of them at once where there is no punctuation stage."""
+        if self._document is None:
+            return space_words([*self._words[-1:], *words])[len(self._words[-1:]) :]
+        task = self._document.task(words, final=final)
+        if not task.words and not task.carry:
+            return ()
+        return self._document.absorb(await self._calls.punctuate(task))

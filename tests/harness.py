@@ -1,0 +1,158 @@
+"""The graph in one process without Ray: real pipeline and scheduler, engines of the test's choice.
+
+`InProcessCalls` plays Serve: replicas answer in random order, die, answer twice; the dispatcher
+forgets everything. What happens is drawn from a seed, so that a failing case can be run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from deployments.calls import ReplicaDied
+from deployments.core.chunks import Chunk, ChunkRunner
+from deployments.core.planning import PoolSpec
+from deployments.core.scheduling import (
+    Cancel,
+    Died,
+    Event,
+    Finished,
+    GiveUp,
+    Order,
+    PoolSize,
+    Scheduler,
+    Submit,
+)
+from deployments.core.types import (
+    Audio,
+    ChunkResult,
+    Hints,
+    PunctuationStep,
+    PunctuationTask,
+    Recognition,
+    Span,
+)
+
+
+@dataclass(frozen=True)
+class Misfortune:
+    """How often things go wrong; probabilities."""
+
+    dies: float = 0.0  # a replica, while it has a chunk; never twice with the same segment
+    answers_twice: float = 0.0
+    dispatcher_restarts: float = 0.0
+
+
+@dataclass
+class InProcessCalls:
+    """`deployments.calls.Calls` over plain objects."""
+
+    detect_spans: Callable[[Audio], list[Span]]
+    transcribe: Callable[[Sequence[Audio], Hints], list[Recognition]]
+    punctuate_batch: Callable[[Sequence[PunctuationTask]], list[PunctuationStep]]
+    pools: Mapping[str, tuple[int, PoolSpec]]  # name -> (replicas, spec)
+    rng: random.Random = field(default_factory=lambda: random.Random(0))
+    misfortune: Misfortune = field(default_factory=Misfortune)
+
+    def __post_init__(self) -> None:
+        self.n_chunks = self.n_deaths = self.n_restarts = self.cancelled = self.largest_batch = 0
+        self._queues: dict[str, list[tuple[Chunk, asyncio.Future[ChunkResult]]]] = {}
+        self._died_with: set[bytes] = set()
+        self._first_order = 1
+        self._restart()
+
+    def _restart(self) -> None:
+        specs = [spec for _, spec in self.pools.values()]
+        self._scheduler = Scheduler(specs, max_queue_s=1e9, first_order=self._first_order)
+        self._first_order += 1_000_000
+        self._mail: dict[str, list[Order | GiveUp]] = {}
+        for name, (n_replicas, _) in self.pools.items():
+            self._do(PoolSize(name, n_replicas))
+
+    def _do(self, event: Event) -> None:
+        for action in self._scheduler.on_event(0.0, event):
+            assert isinstance(action, Order | GiveUp)
+            if action.request in self._mail:
+                self._mail[action.request].append(action)
+
+    async def _some_time(self) -> None:
+        for _ in range(self.rng.randrange(8)):
+            await asyncio.sleep(0)
+
+    async def detect(self, audio: Audio) -> list[Span]:
+        return self.detect_spans(audio)
+
+    async def punctuate(self, task: PunctuationTask) -> PunctuationStep:
+        return self.punctuate_batch([task])[0]
+
+    async def recognise(
+        self, pool: str, samples: Audio, lengths: Sequence[int], hints: Hints
+    ) -> ChunkResult:
+        self.n_chunks += 1
+        await self._some_time()
+        chunk = Chunk(samples, tuple(lengths), hints)
+        contents = {item.tobytes() for item in chunk.items}
+        if not contents & self._died_with and self.rng.random() < self.misfortune.dies:
+            self.n_deaths += 1
+            self._died_with |= contents
+            raise ReplicaDied("killed by the test")
+        answer: asyncio.Future[ChunkResult] = asyncio.get_running_loop().create_future()
+        self._queues.setdefault(pool, []).append((chunk, answer))
+        await self._some_time()
+        while not answer.done():  # the first turn may be another chunk's
+            self._run_waiting(pool)
+        return await answer
+
+    def _run_waiting(self, pool: str) -> None:
+        """One replica's turn: the first chunk that waits and every one that fits beside it."""
+        runner = ChunkRunner(self.transcribe, engine="test", replica=f"{pool}#0")
+        runner.budget_ms = self.pools[pool][1].batch_audio_ms
+        taken: list[tuple[Chunk, asyncio.Future[ChunkResult]]] = []
+        left: list[tuple[Chunk, asyncio.Future[ChunkResult]]] = []
+        for chunk, answer in self._queues[pool]:
+            fits = not taken or runner.fits([c for c, _ in taken], chunk)
+            (taken if fits else left).append((chunk, answer))
+        self._queues[pool] = left
+        results = runner.run([chunk for chunk, _ in taken])
+        self.largest_batch = max(self.largest_batch, sum(len(c.lengths) for c, _ in taken))
+        for (_, answer), result in zip(taken, results, strict=True):
+            if not answer.done():
+                answer.set_result(result)
+
+    async def submit(self, request: str, lengths_ms: Mapping[int, int], *, again: bool) -> None:
+        self._mail.setdefault(request, [])
+        self._do(Submit(request, dict(lengths_ms), again))
+
+    async def orders(self, request: str) -> list[Order | GiveUp] | None:
+        await self._some_time()
+        if self.rng.random() < self.misfortune.dispatcher_restarts:
+            self.n_restarts += 1
+            self._restart()
+        if request not in self._mail:
+            return None
+        while not self._mail[request]:
+            await asyncio.sleep(0)
+            if request not in self._mail:
+                return None
+        orders, self._mail[request] = self._mail[request], []
+        twice = [
+            order
+            for order in orders
+            if isinstance(order, Order) and self.rng.random() < self.misfortune.answers_twice
+        ]
+        return orders + twice
+
+    async def finished(self, order: int, padded_ms: int, busy_ms: float) -> None:
+        self._do(Finished(order, padded_ms, busy_ms))
+
+    async def died(self, order: int) -> bool:
+        known = self._scheduler.knows(order)
+        self._do(Died(order))
+        return known
+
+    async def cancel(self, request: str) -> None:
+        self.cancelled += 1
+        self._mail.pop(request, None)
+        self._do(Cancel(request))
