@@ -1,0 +1,192 @@
+"""`pipeline`: what the service costs over its engines, and what it gains over FunASR's server.
+
+Everything runs on the same cores with the same random weights at fp32, in turns (A B A B), and the
+median of the repeats is given. The processes of both sides are loaded throughout; the side whose
+turn it is not waits.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from benchmarks import funasr_server
+from benchmarks.one_process import Heard, OneProcess
+from benchmarks.random_models import Punc, Size
+from benchmarks.recordings import shuffled_meeting, wav_bytes
+from benchmarks.results import Figures
+from benchmarks.served import configuration, cores, cpu_pool, free_port, make_models, say
+from clients.http import Client
+from deployments.config import Models, Pool
+from deployments.core.types import SAMPLE_RATE_HZ, Audio, Transcript
+from deployments.serve import running
+
+CLIENT_TIMEOUT_S = 3600.0
+WARM_UP_MS = 20_000
+SEED = 5
+QUIET_LOAD = 0.5  # above it the sides that spin at barriers lose most, and ratios mean little
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """How long two sides took for the same work, round by round."""
+
+    ours_s: Sequence[float]
+    theirs_s: Sequence[float]
+
+    @property
+    def ratio(self) -> float:
+        """The median of ours over theirs, each round with its own neighbour."""
+        pairs = zip(self.ours_s, self.theirs_s, strict=True)
+        return median(ours / theirs for ours, theirs in pairs)
+
+
+def in_turns(ours: Callable[[], object], theirs: Callable[[], object], *, repeats: int) -> Pair:
+    """Seconds of both, A B A B."""
+    ours_s, theirs_s = [], []
+    for round_number in range(repeats):
+        ours_s.append(seconds_of(ours))
+        theirs_s.append(seconds_of(theirs))
+        say(f"  round {round_number + 1}: {ours_s[-1]:.2f} s against {theirs_s[-1]:.2f} s")
+    return Pair(ours_s, theirs_s)
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    began_s = time.perf_counter()
+    work()
+    return time.perf_counter() - began_s
+
+
+def run(
+    seconds: Annotated[int, typer.Option(help="Audio for service against engine.")] = 600,
+    repeats: Annotated[int, typer.Option(help="Rounds, of which the median counts.")] = 3,
+    size: Annotated[Size, typer.Option(help="Geometry of the networks.")] = Size.LARGE,
+    punctuation: Annotated[Punc, typer.Option(help="Kind of CT-Transformer.")] = Punc.ZH,
+    threads: Annotated[int, typer.Option(help="Cores and ASR threads of each side.")] = 2,
+    replicas: Annotated[
+        int, typer.Option(help="ASR replicas that share the threads; 0: as `pools: auto`.")
+    ] = 0,
+    funasr: Annotated[bool, typer.Option(help="Compare with funasr-server too.")] = True,
+    funasr_seconds: Annotated[int, typer.Option(help="Audio of the one client.")] = 180,
+    clients: Annotated[int, typer.Option(help="Clients at once in the second comparison.")] = 8,
+    client_seconds: Annotated[int, typer.Option(help="Audio of each of them.")] = 60,
+) -> Figures:
+    """Service against one process with the same engines, and against funasr-server."""
+    pool = cpu_pool(threads, replicas or None)
+    load_1min = os.getloadavg()[0]
+    if load_1min > QUIET_LOAD:
+        say(f"The load is {load_1min:.1f}: other work is running, the figures are no result.")
+    with TemporaryDirectory() as root, cores(threads), ExitStack() as stack:
+        models = make_models(Path(root), size=size, punctuation=punctuation)
+        say(f"Starting the service: {pool.max_replicas} x {pool.num_threads} threads ...")
+        service = running(configuration(models, pool), port=free_port(), num_cpus=threads)
+        client = stack.enter_context(
+            Client(stack.enter_context(service), timeout_s=CLIENT_TIMEOUT_S)
+        )
+        figures = _against_engine(client, models, pool, n_ms=seconds * 1000, repeats=repeats)
+        if funasr:
+            say("Starting funasr-server ...")
+            url = stack.enter_context(_baseline(Path(root), models, n_threads=threads))
+            funasr_server.transcribe(url, wav_bytes(shuffled_meeting(WARM_UP_MS, seed=SEED)))
+            for n, each_s in ((1, funasr_seconds), (clients, client_seconds)):
+                audios = [shuffled_meeting(each_s * 1000, seed=seed) for seed in range(n)]
+                figures |= _against_funasr(client, url, audios, repeats=repeats)
+    return {
+        "audio": "the sample meeting's utterances in random order",
+        "weights": f"random, {size}, SeACo, punctuation {punctuation}, dtype fp32",
+        "vad": "real" if Path(models.vad).name == "fsmn-vad" else "random",
+        "threads_service": f"{pool.max_replicas} replicas x {pool.num_threads}",
+        "threads_engine": threads,
+        "threads_funasr_server": threads,
+        "repeats": repeats,
+        "load_1min_before": load_1min,
+        **figures,
+    }
+
+
+def _against_engine(
+    client: Client, models: Models, pool: Pool, *, n_ms: int, repeats: int
+) -> Figures:
+    n_threads = pool.num_threads * pool.max_replicas
+    direct = OneProcess(models, num_threads=n_threads, batch_audio_s=pool.batch_audio_s)
+    audio = shuffled_meeting(n_ms, seed=SEED)
+    wav = wav_bytes(audio)
+    warm_up = shuffled_meeting(WARM_UP_MS, seed=SEED + 1)
+    client.transcribe(wav_bytes(warm_up))
+    direct.transcribe(warm_up)
+
+    say(f"Service against one process, {n_ms / 1000:.0f} s of audio:")
+    heard: list[Transcript] = []
+    read: list[Heard] = []
+    took = in_turns(
+        lambda: heard.append(client.transcribe(wav)),
+        lambda: read.append(direct.transcribe(audio)),
+        repeats=repeats,
+    )
+    service_s, engine_s = median(took.ours_s), median(took.theirs_s)
+    segments = heard[0].segments
+    return {
+        "service_over_engine": took.ratio,
+        "audio_s": n_ms / 1000,
+        "speech_s": sum(s.end_ms - s.start_ms for s in segments) / 1000,
+        "n_segments": len(segments),
+        "n_chars": len(heard[0].text),
+        "padded_s": read[0].padded_ms / 1000,
+        "service_s": service_s,
+        "engine_s": engine_s,
+        "service_rtfx": n_ms / 1000 / service_s,
+        "engine_rtfx": n_ms / 1000 / engine_s,
+        "same_text": int({t.text for t in heard} == {h.text for h in read}),
+        "failed_segments": sum(s.error is not None for s in segments),
+    }
+
+
+def _baseline(root: Path, models: Models, *, n_threads: int) -> AbstractContextManager[str]:
+    """`funasr-server` on the service's own model directories."""
+    assert models.punctuation is not None
+    return funasr_server.funasr_server(
+        root / "funasr-server",
+        vad=Path(models.vad),
+        asr=Path(models.asr),
+        punctuation=Path(models.punctuation),
+        num_threads=n_threads,
+        port=free_port(),
+    )
+
+
+def _against_funasr(client: Client, url: str, audios: Sequence[Audio], *, repeats: int) -> Figures:
+    """One client a recording, all at once; the same recordings on both sides."""
+    n, audio_s = len(audios), sum(map(len, audios)) / SAMPLE_RATE_HZ
+    wavs = [wav_bytes(audio) for audio in audios]
+    ours: list[str] = []
+    theirs: list[str] = []
+    say(f"Service against funasr-server, {n} at once, {audio_s:.0f} s of audio in all:")
+    with ThreadPoolExecutor(n) as senders:
+        took = in_turns(
+            lambda: ours.extend(senders.map(lambda wav: client.transcribe(wav).text, wavs)),
+            lambda: theirs.extend(senders.map(partial(funasr_server.transcribe, url), wavs)),
+            repeats=repeats,
+        )
+    service_s, funasr_s = median(took.ours_s), median(took.theirs_s)
+    return {
+        f"speedup_over_funasr_server_{n}": 1 / took.ratio,
+        f"audio_s_{n}": audio_s,
+        f"service_s_{n}": service_s,
+        f"funasr_server_s_{n}": funasr_s,
+        f"service_rtfx_{n}": audio_s / service_s,
+        f"funasr_server_rtfx_{n}": audio_s / funasr_s,
+        f"service_chars_{n}": sum(map(len, ours)) // repeats,
+        f"funasr_server_chars_{n}": sum(map(len, theirs)) // repeats,
+    }

@@ -1,0 +1,116 @@
+"""Figures, and the dated section of RESULTS.md that records them with how they were made."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TypeAlias
+
+import psutil
+
+Figures: TypeAlias = dict[str, float | int | str]
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "RESULTS.md"
+HEADER = "# Results\n\nDated experiments, the newest last, failures included.\n"
+PACKAGES = ("ray", "torch", "funasr", "onnxruntime", "numpy")
+GIB = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What has to be known to repeat a measurement."""
+
+    when: datetime
+    commit: str
+    machine: str
+    versions: Mapping[str, str]
+    load_1min: float  # of the machine as the measurement began: other work shows here
+
+
+def circumstances() -> Circumstances:
+    """Those of now and here."""
+    return Circumstances(
+        when=datetime.now().astimezone(),
+        commit=_commit(),
+        machine=_machine(),
+        versions={"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
+        load_1min=os.getloadavg()[0],
+    )
+
+
+def check_flat(figures: Mapping[str, object]) -> Figures:
+    """The figures, each a finite number or a text. Raises ValueError for anything else."""
+    flat: Figures = {}
+    for name, value in figures.items():
+        if not isinstance(value, int | float | str):
+            raise ValueError(f"{name} is a {type(value).__name__}, not a number or a text.")
+        if isinstance(value, float) and not abs(value) < float("inf"):
+            raise ValueError(f"{name} is {value}.")
+        flat[name] = value
+    return flat
+
+
+def section(
+    name: str, command: Sequence[str], figures: Figures, made: Circumstances, caption: str
+) -> str:
+    """One experiment in Markdown."""
+    versions = ", ".join(f"{package} {number}" for package, number in made.versions.items())
+    rows = "\n".join(f"| {figure} | {shown(value)} |" for figure, value in figures.items())
+    return (
+        f"\n## {made.when:%Y-%m-%d %H:%M} {name}\n\n{caption}\n\n"
+        f"- commit: {made.commit}\n- machine: {made.machine}, load {made.load_1min:.2f} at start\n"
+        f"- versions: {versions}\n- command: `{' '.join(command)}`\n\n"
+        f"| figure | value |\n|---|---|\n{rows}\n"
+    )
+
+
+def shown(value: float | int | str) -> str:
+    """A figure for a person: three decimals at most."""
+    return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def append(text: str, path: Path = RESULTS) -> None:
+    """Adds a section at the end of the file, which begins with HEADER."""
+    if not path.exists():
+        path.write_text(HEADER, "utf-8")
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _commit() -> str:
+    """The commit of the checkout, marked where files differ from it."""
+    try:
+        commit = _git("rev-parse", "--short", "HEAD")
+        return f"{commit} with local changes" if _git("status", "--porcelain") else commit
+    except (OSError, subprocess.CalledProcessError):
+        return "not in a commit"
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _machine() -> str:
+    cpu = platform.processor() or platform.machine()
+    about = Path("/proc/cpuinfo")
+    if about.exists():
+        lines = about.read_text("utf-8").splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        cpu = names[0] if names else cpu
+    memory_gib = psutil.virtual_memory().total / GIB
+    return f"{cpu}, {os.cpu_count()} cores, {memory_gib:.0f} GiB, {platform.system()}"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
