@@ -1,0 +1,151 @@
+"""The shape of the source: who imports what, and how long a file may be.
+
+The direction of imports between our own modules is in pyproject.toml (import-linter); here is what
+its contracts cannot say.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("deployments", "cluster", "clients")
+MAX_LINES = 350
+
+# Runs first in a subprocess: any import of Ray, however deep, is an error.
+WITHOUT_RAY = """
+import sys
+class NoRay:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "ray":
+            raise ImportError("this runs where there is no Ray")
+sys.meta_path.insert(0, NoRay())
+"""
+
+
+def sources(*packages: str) -> list[Path]:
+    """Every Python file of the packages, relative to the repository's root."""
+    return sorted(
+        path.relative_to(ROOT) for package in packages for path in (ROOT / package).rglob("*.py")
+    )
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.with_suffix("").parts)
+
+
+def imported_names(path: Path) -> Iterator[str]:
+    """The full names that a file imports, at its top or inside a function."""
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=str(module)):
+                yield module
+
+
+def foreign_packages(path: Path) -> set[str]:
+    """What a file imports that is neither ours nor the standard library's."""
+    top = {name.split(".")[0] for name in imported_names(path)}
+    return top - set(sys.stdlib_module_names) - set(PACKAGES) - {"benchmarks"}
+
+
+@pytest.mark.slow
+def test_engines_import_where_there_is_no_ray() -> None:
+    modules = [dotted(path) for path in sources("deployments/engines")]
+    program = WITHOUT_RAY + "import importlib\n"
+    program += f"for name in {modules!r}: importlib.import_module(name)"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_generator_of_random_models_imports_where_there_is_no_ray() -> None:
+    program = WITHOUT_RAY + "import benchmarks.random_models"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_block_on_ray_blocks() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_RAY + "import ray"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert "this runs where there is no Ray" in done.stderr
+
+
+@pytest.mark.parametrize("path", sources("deployments/core"), ids=str)
+def test_core_needs_the_standard_library_and_numpy_only(path: Path) -> None:
+    allowed = {"numpy", "av"} if path.name == "audio.py" else {"numpy"}
+
+    assert foreign_packages(path) <= allowed
+
+
+def test_only_the_gpus_module_knows_nvml() -> None:
+    importers = {str(path) for path in sources(*PACKAGES) if "pynvml" in foreign_packages(path)}
+
+    assert importers <= {"cluster/gpus.py"}
+
+
+def test_the_planning_half_of_the_cluster_knows_no_ray_and_no_http() -> None:
+    pure = {"profiles.py", "placement.py", "simulate.py"}
+    planners = [path for path in sources("cluster") if path.name in pure]
+
+    assert [str(p) for p in planners if foreign_packages(p) & {"ray", "starlette"}] == []
+
+
+def test_only_the_app_binds_deployments() -> None:
+    binders = {str(p) for p in sources(*PACKAGES) if ".bind(" in (ROOT / p).read_text("utf-8")}
+
+    assert binders == {"deployments/app.py"}
+
+
+@pytest.mark.parametrize("path", sources(*PACKAGES, "benchmarks"), ids=str)
+def test_a_file_fits_in_the_head(path: Path) -> None:
+    n_lines = len((ROOT / path).read_text("utf-8").splitlines())
+
+    assert n_lines <= MAX_LINES, "split it by subject"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sources(*PACKAGES, "benchmarks", "tests") if path.name == "__init__.py"],
+    ids=str,
+)
+def test_package_files_are_empty(path: Path) -> None:
+    assert (ROOT / path).read_text("utf-8") == ""
+
+
+@pytest.mark.parametrize("name", ["utils.py", "common.py", "helpers.py"])
+def test_no_file_is_a_bag_of_everything(name: str) -> None:
+    assert [
+        str(path) for path in sources(*PACKAGES, "benchmarks", "tests") if path.name == name
+    ] == []
