@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -17,11 +17,9 @@ from typing import Any, TypeVar
 
 from deployments.calls import Calls, HandleCalls
 from deployments.core.audio import decode
-from deployments.core.errors import BadRequest, EngineFailed, TimedOut, UnknownModel
+from deployments.core.errors import BadRequest, TimedOut, UnknownModel
 from deployments.core.languages import language_code
-from deployments.core.punctuating import GrowingDocument
-from deployments.core.segments import Answer, merge, plan_segments
-from deployments.core.text import join_texts, join_words, space_words
+from deployments.core.segments import plan_segments
 from deployments.core.types import (
     Delta,
     Done,
@@ -29,14 +27,12 @@ from deployments.core.types import (
     Event,
     Hints,
     Progress,
-    Segment,
     TranscribeOptions,
     Transcript,
-    TranscriptSegment,
     Upload,
-    Word,
 )
 from deployments.fanout import fan_out, in_background
+from deployments.writer import Writer
 
 T = TypeVar("T")
 MODEL_ALIASES = ("whisper-1",)  # what OpenAI's clients send by habit
@@ -137,7 +133,8 @@ class Pipeline:
         spans = await self._calls.detect(audio)
         segments = plan_segments(spans, audio, max_segment_ms=self._plan.engine.max_segment_ms)
 
-        writer = Writer(segments, self._plan, self._calls)
+        punctuate = self._calls.punctuate if self._plan.punctuate else None
+        writer = Writer(segments, self._plan.engine, punctuate)
         request = uuid.uuid4().hex
         answering = fan_out(request, segments, audio, hints, self._calls)
         async with aclosing(in_background(answering)) as rounds:
@@ -196,79 +193,3 @@ def effective(hints: Hints, engine: EngineInfo) -> tuple[Hints, tuple[str, ...]]
         hotwords=() if "hotwords" in idle else hints.hotwords,
     )
     return kept, tuple(f"{name}: no effect with the model {engine.name!r}." for name in idle)
-
-
-class Writer:
-    """Turns answers that come in any order into text that goes out in order."""
-
-    def __init__(self, segments: Sequence[Segment], plan: RouterPlan, calls: Calls) -> None:
-        self._segments, self._plan, self._calls = segments, plan, calls
-        self._answers: dict[int, Answer] = {}
-        self._merged: list[TranscriptSegment] = []  # the finished prefix, in order
-        self._document = GrowingDocument() if plan.punctuate else None
-        self._words: list[Word] = []  # marked, final
-        self._text = ""
-
-    async def add(self, answers: dict[int, Answer]) -> str:
-        """Text that is final now, following what was returned before; may be empty."""
-        self._answers |= answers
-        fresh: list[TranscriptSegment] = []
-        while (index := len(self._merged) + len(fresh)) in self._answers:
-            fresh += merge([self._segments[index]], self._answers)
-        self._merged += fresh
-        return await self._write(fresh, final=False) if fresh else ""
-
-    async def finish(self) -> str:
-        """The rest of the text, once every segment has its answer."""
-        assert len(self._merged) == len(self._segments)
-        return await self._write([], final=True)
-
-    def progress_ms(self) -> tuple[int, int]:
-        """Speech recognised so far, and all of it."""
-        done = sum(self._segments[i].n_ms for i in self._answers)
-        return done, sum(segment.n_ms for segment in self._segments)
-
-    def transcript(self, *, duration_ms: int, language: str) -> Transcript:
-        """The whole. Raises EngineFailed where every segment failed: that is no transcript."""
-        errors = [s.error for s in self._merged if s.error]
-        if errors and len(errors) == len(self._merged):
-            raise EngineFailed(errors[0])
-        segments = self._merged
-        if self._plan.engine.has_word_times:
-            segments, at = [], 0
-            for segment in self._merged:
-                words = tuple(self._words[at : at + len(segment.words)])
-                at += len(words)
-                segments.append(replace(segment, words=words, text=join_words(words)))
-        return Transcript(
-            text=self._text,
-            duration_ms=duration_ms,
-            segments=tuple(segments),
-            language=language,
-            model=self._plan.engine.name,
-            has_word_times=self._plan.engine.has_word_times,
-            warnings=tuple(f"Segment {s.index}: {s.error}" for s in segments if s.error),
-        )
-
-    async def _write(self, fresh: Sequence[TranscriptSegment], *, final: bool) -> str:
-        if not self._plan.engine.has_word_times:
-            joined = join_texts([self._text, *(segment.text for segment in fresh)])
-            delta = joined[len(self._text) :]
-        else:
-            words = [word for segment in fresh for word in segment.words]
-            marked = await self._punctuated(words, final=final)
-            self._words += marked
-            delta = "".join((" " if w.space else "") + w.text + w.mark for w in marked)
-            if not self._text:
-                delta = delta.lstrip()
-        self._text += delta
-        return delta
-
-    async def _punctuated(self, words: Sequence[Word], *, final: bool) -> Sequence[Word]:
-        """Words that are final now; all of them at once where there is no punctuation stage."""
-        if self._document is None:
-            return space_words([*self._words[-1:], *words])[len(self._words[-1:]) :]
-        task = self._document.task(words, final=final)
-        if not task.words and not task.carry:
-            return ()
-        return self._document.absorb(await self._calls.punctuate(task))
