@@ -54,7 +54,6 @@ class Dispatcher:
         pools: Sequence[PoolSpec],
         settings: DispatcherSettings,
         deployments: Mapping[str, str],
-        local_replicas: Mapping[str, int] | None = None,
     ) -> None:
         # Order numbers must not meet those of an earlier instance whose chunks are under way.
         self._scheduler = Scheduler(
@@ -63,11 +62,10 @@ class Dispatcher:
         self._pools = [pool.name for pool in pools]
         self._settings = settings
         self._deployments = deployments
-        self._running: dict[str, int] = dict(local_replicas or {})
+        self._running: dict[str, int] = {}
         self._mailboxes: dict[str, _Mailbox] = {}
         self._watch: asyncio.Task[None] | None = None
         self._counted = asyncio.Event()  # once the replicas have been counted at all
-        self._count_replicas = local_replicas is None
 
     async def submit(self, request: str, lengths_ms: dict[int, int], again: bool) -> None:
         """Takes the segments, or raises Overloaded; never where the request was taken before."""
@@ -144,9 +142,8 @@ class Dispatcher:
                 await self.cancel(request)
 
     async def _recount(self) -> None:
-        if self._count_replicas:
-            app_name = serve.get_replica_context().app_name
-            self._running = await asyncio.to_thread(running_replicas, app_name, self._deployments)
+        app_name = serve.get_replica_context().app_name
+        self._running = await asyncio.to_thread(running_replicas, app_name, self._deployments)
         for pool in self._pools:
             self._do(PoolSize(pool, self._running.get(pool, 0)))
 
