@@ -7,13 +7,15 @@ request is done, so that a chunk whose replica died can be sent again.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 from deployments.calls import Calls, HandleCalls
 from deployments.core.audio import decode
@@ -21,6 +23,7 @@ from deployments.core.errors import BadRequest, TimedOut, UnknownModel
 from deployments.core.languages import language_code
 from deployments.core.segments import plan_segments
 from deployments.core.types import (
+    Audio,
     Delta,
     Done,
     EngineInfo,
@@ -34,7 +37,6 @@ from deployments.core.types import (
 from deployments.fanout import fan_out, in_background
 from deployments.writer import Writer
 
-T = TypeVar("T")
 MODEL_ALIASES = ("whisper-1",)  # what OpenAI's clients send by habit
 
 
@@ -127,9 +129,7 @@ class Pipeline:
         began_s = time.monotonic()
         options = self._checked(options)
         hints, idle = effective(options.hints, self._plan.engine)
-        audio = await self._in_thread(
-            lambda: decode(upload, channel=options.channel, max_duration_s=self._plan.max_audio_s)
-        )
+        audio = await self._decoded(upload, options.channel)
         spans = await self._calls.detect(audio)
         segments = plan_segments(spans, audio, max_segment_ms=self._plan.engine.max_segment_ms)
 
@@ -174,14 +174,22 @@ class Pipeline:
             raise BadRequest(f"{engine.name!r} does not recognise {hints.language!r}.", "language")
         return replace(options, hints=replace(hints, language=language))
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        """The result of decoding, in the bounded pool; raises TimedOut, counted from its start."""
+    async def _decoded(self, upload: Upload, channel: int | None) -> Audio:
+        """The samples, from the bounded pool of threads; raises TimedOut, and what `decode` raises.
+
+        The limit counts from the moment a thread is free. A thread whose request is gone stops.
+        """
+        stop = threading.Event()
+        work = partial(decode, upload, channel=channel, max_duration_s=self._plan.max_audio_s)
         async with self._decoding:
-            future = asyncio.get_running_loop().run_in_executor(self._decoders, work)
+            loop = asyncio.get_running_loop()
+            future = loop.run_in_executor(self._decoders, partial(work, stop=stop))
             try:
                 return await asyncio.wait_for(future, self._plan.decode_timeout_s)
             except TimeoutError:
                 raise TimedOut("decoding", self._plan.decode_timeout_s) from None
+            finally:
+                stop.set()
 
 
 def effective(hints: Hints, engine: EngineInfo) -> tuple[Hints, tuple[str, ...]]:

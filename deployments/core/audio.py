@@ -6,6 +6,7 @@ given are read; no path or URL, not even one named inside the file.
 
 from __future__ import annotations
 
+import threading
 from fractions import Fraction
 
 import av
@@ -55,13 +56,15 @@ def _refuse(url: str, *_: object) -> None:
 
 
 class _Pcm:
-    """Samples as they come in; stops the decoding as soon as the limit is passed."""
+    """Samples as they come in; stops the decoding once the limit is passed or nobody waits."""
 
-    def __init__(self, max_duration_s: float) -> None:
-        self._max_duration_s = max_duration_s
+    def __init__(self, max_duration_s: float, stop: threading.Event | None) -> None:
+        self._max_duration_s, self._stop = max_duration_s, stop
         self._bytes = bytearray()  # grows by realloc: no second copy at the end
 
     def add(self, samples: memoryview | bytes) -> None:
+        if self._stop is not None and self._stop.is_set():
+            raise InvalidAudio("The decoding was stopped.")
         self._bytes += samples
         duration_s = len(self._bytes) / SAMPLE_BYTES / SAMPLE_RATE_HZ
         if duration_s > self._max_duration_s:
@@ -171,14 +174,22 @@ def _read(opened: InputContainer, kind: Container, channel: int | None, pcm: _Pc
         )
 
 
-def decode(upload: Upload, *, channel: int | None, max_duration_s: float) -> Audio:
+def decode(
+    upload: Upload,
+    *,
+    channel: int | None,
+    max_duration_s: float,
+    stop: threading.Event | None = None,
+) -> Audio:
     """The recording as (n_samples,) int16, 16 kHz mono; `channel` counts from 0, None mixes all.
+
+    Another thread ends the work, with InvalidAudio, by setting `stop`.
 
     Raises InvalidAudio, UnsupportedContainer, AudioTooLong (as soon as the limit is passed,
     whatever the header says) and BadRequest for a channel that the recording does not have.
     """
     kind, sound = identify(np.ascontiguousarray(upload).data)
-    pcm = _Pcm(max_duration_s)
+    pcm = _Pcm(max_duration_s, stop)
     try:
         with av.open(
             _Bytes(sound),

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from deployments.core.errors import EngineFailed
 from deployments.core.text import join_words, space_words
 from deployments.core.types import (
     SAMPLES_PER_MS,
@@ -34,6 +36,7 @@ SPEECH_RMS = 200.0  # of int16 samples
 MIN_PAUSE_MS = 300  # a shorter one does not end a span
 MAX_SPAN_MS = 30_000
 COMMA_WORDS, SENTENCE_WORDS = 7, 21
+POISON = np.int16(-32_768)  # a segment that holds this sample cannot be recognised
 
 
 class FakeAsr:
@@ -53,9 +56,25 @@ class FakeAsr:
     def transcribe(self, batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
         """One recognition per item; silence, and less than 200 ms, is empty.
 
-        Hotwords stand before the rest, so that a batch of mixed requests is visible.
+        Hotwords stand before the rest, so that a batch of mixed requests is visible. Raises
+        EngineFailed for the whole batch where an item holds POISON.
         """
+        if any((audio == POISON).any() for audio in batch):
+            raise EngineFailed("The batch holds a poisoned segment.")
         return [recognise(audio, hints) for audio in batch]
+
+
+class FakePlainAsr(FakeAsr):
+    """The same texts from an engine like Whisper: marks of its own, no word times."""
+
+    def __init__(self, model_dir: Path, settings: EngineSettings) -> None:
+        super().__init__(model_dir, settings)
+        self.info = replace(self.info, has_word_times=False, punctuates=True, hints=("prompt",))
+
+    def transcribe(self, batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
+        """As FakeAsr, each text with a full stop and nothing else."""
+        heard = super().transcribe(batch, Hints())
+        return [Recognition(one.text and f"{one.text}。") for one in heard]
 
 
 def recognise(audio: Audio, hints: Hints) -> Recognition:

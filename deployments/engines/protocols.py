@@ -114,6 +114,13 @@ ENGINES = {
     "fake-asr": Family(
         "deployments.engines.fake:FakeAsr", "asr", has_word_times=True, max_segment_ms=30_000
     ),
+    "fake-plain": Family(
+        "deployments.engines.fake:FakePlainAsr",
+        "asr",
+        punctuates=True,
+        max_segment_ms=30_000,
+        hints=("prompt",),
+    ),
     "fake-vad": Family("deployments.engines.fake:FakeVad", "vad"),
     "fake-punctuation": Family("deployments.engines.fake:FakePunctuation", "punctuation"),
 }

@@ -19,7 +19,7 @@ class Identity:
 
 
 def identify(ref: str) -> Identity:
-    """The identity of an id of the catalogue, a directory, or `fake:STAGE`.
+    """The identity of an id of the catalogue, a directory, or a `fake:` of the tests.
 
     Raises ModelUnavailable for anything else.
     """

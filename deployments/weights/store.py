@@ -57,7 +57,12 @@ OnProgress = Callable[[Progress], None]
 
 _PLACED_BY_HAND = "placed by hand"
 # Families without weights, for tests of everything around an engine.
-_FAKES = {f"fake:{stage}": (f"fake-{stage}", stage) for stage in ("asr", "vad", "punctuation")}
+_FAKES = {
+    "fake:vad": ("fake-vad", "vad"),
+    "fake:asr": ("fake-asr", "asr"),
+    "fake:plain": ("fake-plain", "asr"),
+    "fake:punctuation": ("fake-punctuation", "punctuation"),
+}
 
 
 def ensure(
@@ -70,7 +75,7 @@ def ensure(
     endpoints: Endpoints | None = None,
     limits: Limits | None = None,
 ) -> Weights:
-    """The directory of the model `ref`: an id of the catalogue, a directory, or `fake:STAGE`.
+    """The directory of the model `ref`: an id of the catalogue, a directory, or a `fake:`.
 
     Downloads what is not in the cache unless `offline`. Raises ModelUnavailable, which names
     every source that was tried, why it failed, and what to do.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
 
 import numpy as np
 import pytest
 
 from deployments.core.audio import decode
-from deployments.core.errors import AudioTooLong, BadRequest
+from deployments.core.errors import AudioTooLong, BadRequest, InvalidAudio
 from deployments.core.types import SAMPLE_RATE_HZ, Audio
 from tests.core.encode import a_file, encode, read, sine, upload, wav_of
 
@@ -183,3 +184,17 @@ def test_decoding_takes_little_more_memory_than_its_result() -> None:
     tracemalloc.stop()
 
     assert peak_bytes < 1.5 * audio.nbytes
+
+
+def test_decoding_that_nobody_waits_for_any_more_stops() -> None:
+    received = upload(wav_of(np.zeros((600 * SAMPLE_RATE_HZ, 1), np.int16)))
+    stop = threading.Event()
+    stop.set()
+
+    tracemalloc.start()
+    with pytest.raises(InvalidAudio, match="stopped"):
+        decode(received, channel=None, max_duration_s=3600, stop=stop)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak_bytes < 1_000_000  # of 19 MB of samples

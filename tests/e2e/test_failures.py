@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import numpy as np
@@ -40,13 +42,31 @@ def expected(service: Service, long_recording: bytes) -> Transcript:
         return client.transcribe(long_recording)
 
 
-def replica_of(deployment: str, app_name: str = "default") -> psutil.Process:
-    """One of our own processes that is a replica of the deployment."""
+def replicas_of(deployment: str, app_name: str = "default") -> list[psutil.Process]:
+    """Our own processes that are replicas of the deployment."""
     title = f"ray::ServeReplica:{app_name}:{deployment}"
-    for process in psutil.Process().children(recursive=True):
-        if process.status() != psutil.STATUS_ZOMBIE and title in " ".join(process.cmdline()):
-            return process
-    raise AssertionError(f"no replica of {deployment} runs")
+    return [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if process.status() != psutil.STATUS_ZOMBIE and title in " ".join(process.cmdline())
+    ]
+
+
+def replica_of(deployment: str, app_name: str = "default") -> psutil.Process:
+    """One of them."""
+    return replicas_of(deployment, app_name)[0]
+
+
+def cpu_s(processes: Sequence[psutil.Process]) -> float:
+    """CPU time that the processes have taken so far."""
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
+def events_of(response: httpx.Response) -> Iterator[dict[str, Any]]:
+    """The server-sent events of a stream, as they come."""
+    for line in response.iter_lines():
+        if line.startswith("data: {"):
+            yield json.loads(line.removeprefix("data: "))
 
 
 def wait_until(condition: Callable[[], bool], *, limit_s: float) -> float:
@@ -111,25 +131,35 @@ def test_a_router_killed_in_the_middle_is_a_503_and_the_client_comes_again(
     assert transcript.text == expected.text
 
 
-def test_after_a_client_has_gone_its_request_is_dropped(
+def test_after_a_client_has_gone_no_engine_works_for_it(
     service: Service, long_recording: bytes
 ) -> None:
     with Client(service.url) as client:
         wait_until(lambda: bool(client.ready()["ready"]), limit_s=60)
-        with pytest.raises(httpx.ReadTimeout):
-            httpx.post(
-                f"{service.url}/v1/audio/transcriptions",
-                files={"file": ("long.mp3", long_recording)},
-                timeout=httpx.Timeout(2.5, connect=5),
-            )
+        replicas = [p for name in ("wide", "narrow") for p in replicas_of(f"Asr-{name}")]
+        with httpx.stream(
+            "POST",
+            f"{service.url}/v1/audio/transcriptions",
+            files={"file": ("long.mp3", long_recording)},
+            data={"stream": "true", "response_format": "detailed_json"},
+            timeout=60,
+        ) as response:
+            progress = next(e for e in events_of(response) if e["type"] == "transcript.progress")
         gone_s = wait_until(lambda: client.ready()["requests"] == 0, limit_s=10)
+        time.sleep(max(0.0, 1.0 - gone_s))  # what is being computed then may end
+        before_s = cpu_s(replicas)
+        time.sleep(3.0)
+        worked_s = cpu_s(replicas) - before_s
 
+    assert progress["done_ms"] < progress["total_ms"] / 2
     assert gone_s < 1.5
+    assert len(replicas) == 3
+    assert worked_s < 0.5  # of the six seconds that two cores have
 
 
 @pytest.fixture(scope="module")
 def strict(service: Service, models: dict[str, str]) -> Iterator[str]:
-    """A second application that promises little; its only ASR replica hangs, as a GPU may."""
+    """A second application, with one ASR replica, that promises little."""
     config = two_unequal_pools(models)
     assert config.pools != "auto"
     slow = config.pools["wide"].model_copy(update={"speed": 0.1})
@@ -141,27 +171,61 @@ def strict(service: Service, models: dict[str, str]) -> Iterator[str]:
         }
     )
     serve.run(build(hasty), name="strict", route_prefix="/strict")
-    hung = replica_of("Asr-slow", "strict")
-    hung.suspend()
     yield f"{service.url}/strict"
-    hung.resume()
     serve.delete("strict")
 
 
-def test_a_request_that_takes_too_long_is_a_504(strict: str) -> None:
-    with Client(strict, attempts=1) as client, pytest.raises(TimedOut) as caught:
+@pytest.fixture
+def hung(strict: str) -> Iterator[str]:
+    """The same while its replica hangs."""
+    process = replica_of("Asr-slow", "strict")
+    process.suspend()
+    yield strict
+    process.resume()
+
+
+def test_a_stream_that_hangs_in_the_middle_ends_with_an_error_event(
+    strict: str, long_recording: bytes
+) -> None:
+    process = replica_of("Asr-slow", "strict")
+    began_s = time.monotonic()
+    try:
+        with httpx.stream(
+            "POST",
+            f"{strict}/v1/audio/transcriptions",
+            files={"file": ("long.mp3", long_recording)},
+            data={"stream": "true", "response_format": "detailed_json"},
+            timeout=60,
+        ) as response:
+            events = events_of(response)
+            first = next(events)
+            process.suspend()
+            *_, last = events
+    finally:
+        process.resume()
+    took_s = time.monotonic() - began_s
+
+    assert response.status_code == 200
+    assert first["type"] != "error"
+    assert last["type"] == "error"
+    assert last["error"]["code"] == "timed_out"
+    assert TIMEOUT_S <= took_s < TIMEOUT_S + 10
+
+
+def test_a_request_that_takes_too_long_is_a_504(hung: str) -> None:
+    with Client(hung, attempts=1) as client, pytest.raises(TimedOut) as caught:
         client.transcribe(SAMPLE)
 
     assert (caught.value.stage, caught.value.limit_s) == ("request", TIMEOUT_S)
 
 
-def test_a_request_that_would_wait_too_long_is_a_503_with_retry_after(strict: str) -> None:
-    with Client(strict, attempts=1) as client, ThreadPoolExecutor(1) as pool:
+def test_a_request_that_would_wait_too_long_is_a_503_with_retry_after(hung: str) -> None:
+    with Client(hung, attempts=1) as client, ThreadPoolExecutor(1) as pool:
         wait_until(lambda: client.ready()["requests"] == 0, limit_s=10)
         first = pool.submit(client.transcribe, SAMPLE)
         wait_until(lambda: client.ready()["queue_s"] > 5, limit_s=TIMEOUT_S)
         response = httpx.post(
-            f"{strict}/v1/audio/transcriptions", files={"file": SAMPLE.read_bytes()}, timeout=30
+            f"{hung}/v1/audio/transcriptions", files={"file": SAMPLE.read_bytes()}, timeout=30
         )
         with pytest.raises(Overloaded):
             client.transcribe(SAMPLE)

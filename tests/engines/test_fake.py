@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from benchmarks import synthetic_audio
+from deployments.core.errors import EngineFailed
 from deployments.core.types import Hints, MarkedWord, PunctuationStep, PunctuationTask, Span
-from deployments.engines.fake import FakeAsr, FakePunctuation, FakeVad
+from deployments.engines.fake import POISON, FakeAsr, FakePlainAsr, FakePunctuation, FakeVad
 from deployments.engines.protocols import EngineSettings
 
 HERE = Path()
@@ -53,6 +54,24 @@ def test_hotwords_are_visible(asr: FakeAsr) -> None:
     (recognition,) = asr.transcribe([VOICE], Hints(hotwords=("ok",)))
 
     assert recognition.text.startswith("ok n16000")
+
+
+def test_a_poisoned_segment_fails_its_batch(asr: FakeAsr) -> None:
+    poisoned = VOICE.copy()
+    poisoned[100] = POISON
+
+    with pytest.raises(EngineFailed):
+        asr.transcribe([VOICE, poisoned], Hints())
+
+
+def test_the_plain_fake_has_marks_and_no_word_times() -> None:
+    plain = FakePlainAsr(HERE, EngineSettings())
+
+    (recognition,) = plain.transcribe([VOICE], Hints())
+
+    assert not plain.info.has_word_times
+    assert plain.info.punctuates
+    assert (recognition.text[-1], recognition.words) == ("。", ())
 
 
 @pytest.mark.parametrize("n_samples", [0, 100, 16_000])

@@ -1,0 +1,95 @@
+"""What needs an engine that fails, or one like Whisper, over real HTTP: the fakes in the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import numpy as np
+import pytest
+from ray import serve
+
+from benchmarks.synthetic_audio import voice
+from deployments.app import build
+from deployments.config import AppConfig
+from deployments.core.types import Audio
+from deployments.engines.fake import POISON
+from tests.e2e.conftest import Service
+from tests.e2e.test_bad_input import PATH, assert_error, wav
+
+pytestmark = pytest.mark.ray
+
+PAUSE = np.zeros(16_000, np.int16)
+
+
+@pytest.fixture(scope="module", params=["asr", "plain"])
+def fakes(service: Service, request: pytest.FixtureRequest) -> Iterator[str]:
+    """An application of fakes beside the real one; `plain` has no word times."""
+    kind: str = request.param
+    config = AppConfig.model_validate(
+        {
+            "models": {"vad": "fake:vad", "asr": f"fake:{kind}", "punctuation": "fake:punctuation"},
+            "pools": {"only": {"num_cpus": 0.1, "batch_audio_s": 60, "speed": 1000}},
+        }
+    )
+    serve.run(build(config), name=kind, route_prefix=f"/{kind}")
+    yield f"{service.url}/{kind}"
+    serve.delete(kind)
+
+
+def post(url: str, audio: Audio, **fields: str) -> httpx.Response:
+    files = {"file": ("recording.wav", wav(audio))}
+    return httpx.post(url + PATH, data=fields, files=files, timeout=60)
+
+
+def three_voices(*, poisoned: bool) -> Audio:
+    """Three segments; one sample of the second is such that no engine can read it."""
+    second = voice(2000, seed=2)
+    if poisoned:
+        second[100] = POISON
+    return np.concatenate([voice(1000, seed=1), PAUSE, second, PAUSE, voice(3000, seed=3)])
+
+
+def test_one_bad_segment_costs_no_other_and_is_named(fakes: str) -> None:
+    good = post(fakes, three_voices(poisoned=False), response_format="detailed_json").json()
+    answer = post(fakes, three_voices(poisoned=True), response_format="detailed_json")
+    body = answer.json()
+
+    assert answer.status_code == 200
+    assert len(body["segments"]) == 3
+    assert [bool(s["error"]) for s in body["segments"]] == [False, True, False]
+    assert [s["text"][:4] for s in body["segments"]] == [
+        good["segments"][0]["text"][:4],
+        "",
+        good["segments"][2]["text"][:4],
+    ]
+    assert any("Segment 1" in warning for warning in body["warnings"])
+
+
+def test_a_recording_of_which_nothing_can_be_read_is_an_error(fakes: str) -> None:
+    audio = voice(1000, seed=1)
+    audio[100] = POISON
+
+    response = post(fakes, audio)
+
+    assert_error(response, 500, "engine_failed")
+
+
+@pytest.mark.parametrize("fakes", ["plain"], indirect=True)
+def test_word_times_asked_of_an_engine_without_are_a_400_that_names_it(fakes: str) -> None:
+    asked = {"response_format": "verbose_json", "timestamp_granularities[]": "word"}
+
+    response = post(fakes, three_voices(poisoned=False), **asked)
+
+    assert_error(response, 400, "bad_request")
+    assert response.json()["error"]["param"] == "timestamp_granularities[]"
+    assert "fake:plain" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("fakes", ["plain"], indirect=True)
+def test_an_engine_without_word_times_gives_none_and_says_so(fakes: str) -> None:
+    body = post(fakes, three_voices(poisoned=False), response_format="detailed_json").json()
+
+    assert all(segment["approximate"] for segment in body["segments"])
+    assert not any(segment["words"] for segment in body["segments"])
+    assert body["text"].count("。") == 3
