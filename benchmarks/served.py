@@ -20,7 +20,7 @@ from benchmarks.random_models import (
     write_punctuation,
     write_vad,
 )
-from cluster.placement import Node, auto_pools
+from cluster.placement import Node, auto_pools, model_threads
 from deployments.config import AppConfig, Models, Pool
 from deployments.core.errors import ModelUnavailable
 from deployments.weights.store import ensure
@@ -77,7 +77,9 @@ def cpu_pool(n_threads: int, n_replicas: int | None = None) -> Pool:
 
 def configuration(models: Models, pool: Pool) -> AppConfig:
     """The defaults, with these models and this one pool; VAD threads as `pools: auto` sets them."""
-    vad = AppConfig().vad.model_copy(update={"num_threads": pool.num_threads})
+    n_cores = pool.num_threads * pool.max_replicas
+    threads = model_threads([Node(num_cpus=n_cores)])
+    vad = AppConfig().vad.model_copy(update={"num_threads": threads})
     return AppConfig(models=models, pools={POOL: pool}, dtype="fp32", vad=vad)
 
 

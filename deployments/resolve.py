@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -29,7 +30,7 @@ def resolve(config: AppConfig, nodes: Sequence[Node]) -> tuple[AppConfig, tuple[
         models, notes = models.model_copy(update={"asr": asr}), (*notes, note)
         logger.warning(note)
     if not ENGINES[identify(models.asr).family].gpu:
-        nodes = [Node(node.num_cpus) for node in nodes]
+        nodes = [replace(node, num_gpus=0.0, accelerator_type="") for node in nodes]
     dtype: str = config.dtype
     if (
         dtype == "auto"
@@ -81,6 +82,7 @@ def _node(resources: Mapping[str, float]) -> Node:
         num_cpus=resources.get("CPU", 0.0),
         num_gpus=resources.get("GPU", 0.0),
         accelerator_type=types[0] if types else "",
+        memory_mib=resources["memory"] / 2**20 if "memory" in resources else None,
     )
 
 

@@ -42,18 +42,24 @@ def test_every_type_of_card_is_a_pool_and_one_card_keeps_room_for_the_other_stag
     assert pools["T4"].num_gpus + VAD_FRACTION + PUNCTUATION_FRACTION <= 1
 
 
-def test_a_machine_of_two_cores_holds_the_whole_graph() -> None:
-    pools = auto_pools([Node(num_cpus=2)], "fp32")
+def test_a_machine_of_two_cores_holds_the_whole_graph_and_two_replicas() -> None:
+    pool = auto_pools([Node(num_cpus=2)], "fp32")["cpu"]
 
-    assert pools["cpu"].max_replicas == 1
-    assert pools["cpu"].num_threads == 2
-    assert pools["cpu"].num_cpus + 0.9 <= 2
+    assert (pool.num_threads, pool.min_replicas, pool.max_replicas) == (1, 2, 2)
+    assert 2 * pool.num_cpus + 0.9 <= 2
 
 
-def test_a_large_cpu_machine_gets_several_replicas_of_few_threads() -> None:
-    pool = auto_pools([Node(num_cpus=32)], "fp32")["cpu"]
+@pytest.mark.parametrize(
+    ("memory_mib", "n_replicas", "n_threads"),
+    [(None, 32, 1), (200_000, 32, 1), (20_000, 9, 3), (4_096, 2, 4), (500, 1, 4)],
+)
+def test_a_cpu_machine_gets_as_many_replicas_as_its_cores_and_memory_hold(
+    memory_mib: float | None, n_replicas: int, n_threads: int
+) -> None:
+    pool = auto_pools([Node(num_cpus=32, memory_mib=memory_mib)], "fp32")["cpu"]
 
-    assert (pool.num_threads, pool.max_replicas) == (4, 8)
+    assert (pool.max_replicas, pool.num_threads) == (n_replicas, n_threads)
+    assert pool.min_replicas == min(4, n_replicas)
     assert pool.num_cpus * pool.max_replicas + 0.9 <= 32
 
 
