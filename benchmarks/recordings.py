@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import wave
 from itertools import cycle
 from pathlib import Path
@@ -13,6 +14,9 @@ import numpy as np
 from deployments.core.audio import decode
 from deployments.core.types import SAMPLE_RATE_HZ, SAMPLES_PER_MS, Audio
 
+# Real recordings and vocabularies, which are not in the repository: where this names a directory,
+# or `shared` beside the checkout. What needs them is left out, and says so, where there are none.
+EXTRA = Path(os.environ.get("PARAFORMER_EXTRA_DATA", Path(__file__).parents[2] / "shared"))
 SAMPLE = Path(__file__).parent.parent / "tests" / "data" / "meeting.flac"
 MAX_DURATION_S = 24 * 3600.0
 PAUSE_MS = (300, 2500)  # between two utterances, drawn evenly

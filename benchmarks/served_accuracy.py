@@ -18,7 +18,7 @@ from rich.table import Table
 
 from benchmarks.cer import cer
 from benchmarks.one_process import OneProcess
-from benchmarks.recordings import SAMPLE, read_audio
+from benchmarks.recordings import EXTRA, SAMPLE, read_audio
 from benchmarks.results import Figures
 from benchmarks.served import POOL, cores, cpu_pool, free_port, say
 from clients.http import Client
@@ -28,7 +28,7 @@ from deployments.core.types import SAMPLE_RATE_HZ
 from deployments.serve import running
 from deployments.weights.store import ensure
 
-CLIPS = Path(__file__).parent.parent.parent / "shared" / "audio"  # beside the checkout, if anywhere
+CLIPS = EXTRA / "audio"
 CLIENT_TIMEOUT_S = 3600.0
 DTYPE = "int8"
 

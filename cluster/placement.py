@@ -19,7 +19,8 @@ VAD_FRACTION = 0.1  # 1.7 MB of weights; the fraction is a CUDA context and 60 s
 PUNCTUATION_FRACTION = 0.2  # the zh model's embedding is 279 MB in fp32, the large one's 972
 CONTEXT_MIB = 600  # a CUDA context and its libraries, per process
 WEIGHTS_MIB = {"fp32": 990, "fp16": 500, "bf16": 500}  # SeACo Paraformer-large
-MIB_PER_PADDED_S = {"fp32": 2.0, "fp16": 1.0, "bf16": 1.0}  # activations, twice what was measured
+# Activations: twice the peak measured on a CPU in fp32, and half of that; expected, not measured.
+MIB_PER_PADDED_S = {"fp32": 2.0, "fp16": 1.0, "bf16": 1.0}
 LONGEST_BATCH_S = 1200.0  # beyond it a batch is only slower to come back
 CPU_BATCH_S = 30.0  # on a CPU one long segment at a time is as fast as several
 MAX_THREADS = 4  # of one model call: more scale badly

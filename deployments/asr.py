@@ -13,12 +13,16 @@ from ray import serve
 
 from deployments.config import Models
 from deployments.core.chunks import Chunk, ChunkRunner
+from deployments.core.errors import EngineFailed
 from deployments.core.owner import Owner
 from deployments.core.types import Audio, ChunkResult, Hints
 from deployments.engines.protocols import AsrEngine, EngineSettings, engine_class
 from deployments.weights.store import ensure
 
 logger = logging.getLogger("ray.serve")
+
+
+MAX_FAILURES = 8  # calls in a row without one segment read: the replica is broken, not the audio
 
 
 class Tuning(TypedDict):
@@ -47,6 +51,11 @@ class Asr:
     def reconfigure(self, tuning: Tuning) -> None:
         """Serve calls this before the replica is ready, and when `user_config` changes."""
         self._runner.budget_ms = round(tuning["batch_audio_s"] * 1000)
+
+    def check_health(self) -> None:
+        """Serve asks every 10 s, and replaces a replica that raises three times."""
+        if self._runner.n_failed_in_a_row >= MAX_FAILURES:
+            raise EngineFailed("The engine fails on every segment; the replica must be replaced.")
 
     async def transcribe(self, samples: Audio, lengths: Sequence[int], hints: Hints) -> ChunkResult:
         """One recognition per segment; `samples` holds them end to end, `lengths` in samples."""

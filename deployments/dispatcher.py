@@ -34,6 +34,7 @@ from deployments.core.scheduling import (
 logger = logging.getLogger("ray.serve")
 
 LONG_POLL_S = 5.0
+COUNT_TIMEOUT_S = 10.0
 FORGET_AFTER_S = 20.0  # a router that has not polled for so long is gone
 
 
@@ -132,7 +133,7 @@ class Dispatcher:
     async def _keep_watching(self) -> None:
         while True:
             try:
-                await self._recount()
+                await asyncio.wait_for(self._recount(), COUNT_TIMEOUT_S)
             except Exception:  # the controller is being replaced: the old counts hold meanwhile
                 logger.exception("The running replicas could not be counted.")
             self._counted.set()

@@ -22,7 +22,11 @@ PARAFORMER, FALLBACK = "paraformer-zh", "whisper-small"
 
 
 def resolve(config: AppConfig, nodes: Sequence[Node]) -> tuple[AppConfig, tuple[str, ...]]:
-    """The configuration without any "auto", and what a user should be told of the choices."""
+    """The configuration without any "auto", and what a user should be told of the choices.
+
+    Raises pydantic's ValidationError where what was chosen and what was given exclude each other,
+    such as half precision and a machine without GPUs.
+    """
     notes = config.notes
     models = config.models
     if models.asr == "auto":
@@ -47,7 +51,7 @@ def resolve(config: AppConfig, nodes: Sequence[Node]) -> tuple[AppConfig, tuple[
         vad = {"num_gpus": vad_gpus, "num_threads": model_threads(nodes)}
         update["vad"] = config.vad.model_copy(update=vad)
         update["punctuation"] = config.punctuation.model_copy(update={"num_gpus": punctuation_gpus})
-    resolved = config.model_copy(update=update)
+    resolved = AppConfig.model_validate(config.model_copy(update=update).model_dump())
     _refuse_gpu_where_useless(resolved)
     return resolved, notes
 

@@ -119,6 +119,12 @@ def test_auto_without_a_gpu_is_one_cpu_pool_in_full_precision() -> None:
     assert (resolved.vad.num_threads, resolved.pools["cpu"].num_threads) == (2, 1)
 
 
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+def test_half_precision_without_a_gpu_is_refused_not_ignored(dtype: Any) -> None:
+    with pytest.raises(ValidationError, match="runs on CPUs, in fp32"):
+        resolve.resolve(AppConfig(models=Models(**FAKES), dtype=dtype), [Node(num_cpus=2)])
+
+
 @pytest.mark.parametrize(
     ("cached", "hubs", "asr"),
     [

@@ -70,6 +70,11 @@ class _Pcm:
         if duration_s > self._max_duration_s:
             raise AudioTooLong(duration_s, self._max_duration_s)
 
+    def add_silence(self, duration_ms: int) -> None:
+        if duration_ms / 1000 > self._max_duration_s:  # before so much memory is asked for
+            raise AudioTooLong(duration_ms / 1000, self._max_duration_s)
+        self.add(bytes(duration_ms * SAMPLE_RATE_HZ // 1000 * SAMPLE_BYTES))
+
     def audio(self) -> Audio:
         return np.frombuffer(self._bytes, dtype=np.int16)  # (n_samples,) int16, 16 kHz
 
@@ -153,7 +158,7 @@ def _read(opened: InputContainer, kind: Container, channel: int | None, pcm: _Pc
         for frame in frames:
             assert isinstance(frame, AudioFrame)
             if resampler is None:
-                pcm.add(bytes(_late_ms(opened, frame) * SAMPLE_RATE_HZ // 1000 * SAMPLE_BYTES))
+                pcm.add_silence(_late_ms(opened, frame))
             if resampler is None or resampler.setup != _setup(frame):
                 if resampler is not None:
                     resampler.run(None, pcm)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from deployments.core.errors import AsrError, OutOfMemory
+from deployments.core.errors import OutOfMemory
 from deployments.core.types import Audio, Recognition
+
+logger = logging.getLogger("ray.serve")
 
 
 def padded_ms(lengths_ms: Sequence[int]) -> int:
@@ -49,8 +52,10 @@ def transcribe_or_halve(
     except Exception as error:
         out_of_memory = isinstance(error, OutOfMemory)
         if len(batch) == 1:
-            sentence = str(error) if isinstance(error, AsrError) else type(error).__name__
-            failed = Recognition(text="", error=f"The engine failed on this segment: {sentence}")
+            logger.exception("The engine failed on a segment of %d samples.", len(batch[0]))
+            # Its own words may tell of the machine: they are for the log alone.
+            name = type(error).__name__
+            failed = Recognition(text="", error=f"The engine failed on this segment: {name}")
             return Outcome([failed], out_of_memory)
     middle = len(batch) // 2
     left = transcribe_or_halve(transcribe, batch[:middle])

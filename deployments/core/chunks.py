@@ -42,6 +42,7 @@ class ChunkRunner:
         self._engine, self._replica = engine, replica
         self.budget_ms = 0
         self.n_out_of_memory = 0
+        self.n_failed_in_a_row = 0  # calls of `run` in which no segment could be read
 
     def fits(self, taken: Sequence[Chunk], chunk: Chunk) -> bool:
         """Whether the chunk can share a batch with those taken: same hints, within the budget."""
@@ -65,8 +66,11 @@ class ChunkRunner:
             cost_ms += batch_ms
             if outcome.out_of_memory:
                 self.n_out_of_memory += 1
-                self.budget_ms = max(1, min(self.budget_ms, batch_ms // 2))
+            if outcome.out_of_memory and len(batch) > 1:  # one segment cannot be made smaller
+                self.budget_ms = min(self.budget_ms, batch_ms // 2)
         busy_ms = (time.monotonic() - began_s) * 1000
+        all_failed = all(answer.error for answer in answers.values())
+        self.n_failed_in_a_row = self.n_failed_in_a_row + 1 if all_failed else 0
         return self._share(chunks, answers, cost_ms, busy_ms)
 
     def _share(

@@ -21,6 +21,10 @@ MP3_FRAME_BYTES = 1441
 # Frame sizes by mode, type byte included. 3GPP TS 26.101 table A.1b and TS 26.201 table A.1b.
 AMR_NB_FRAME_BYTES = (13, 14, 16, 18, 20, 21, 27, 32, 6, 7, 6, 6, 1, 1, 1, 1)
 AMR_WB_FRAME_BYTES = (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 1, 1, 1, 1, 1, 1)
+# More pages, frames or boxes than 20 hours have: a walk that ends there tells nothing, and the
+# decoder, which can be stopped, reads on. Without it a crafted file keeps a thread for minutes.
+MAX_FRAMES = 4_000_000
+MAX_TAGS = 100  # in front of the sound
 
 
 def _never_known(data: memoryview) -> bool:
@@ -31,7 +35,9 @@ def _never_known(data: memoryview) -> bool:
 def _wav_is_cut(data: memoryview) -> bool:
     """True if the data chunk announces more bytes than the file has."""
     offset, n_data_64 = 12, 0
-    while offset + 8 <= len(data):
+    for _ in range(MAX_FRAMES):
+        if offset + 8 > len(data):
+            break
         name, n_bytes = struct.unpack_from("<4sI", data, offset)
         offset += 8
         if name == b"ds64" and offset + 16 <= len(data):
@@ -47,7 +53,9 @@ def _wav_is_cut(data: memoryview) -> bool:
 def _mp4_is_cut(data: memoryview) -> bool:
     """True if a top-level box announces more bytes than the file has."""
     offset = 0
-    while offset + 8 <= len(data):
+    for _ in range(MAX_FRAMES):
+        if offset + 8 > len(data):
+            break
         n_bytes, _ = struct.unpack_from(">I4s", data, offset)
         if n_bytes == 1 and offset + 16 <= len(data):
             n_bytes = struct.unpack_from(">Q", data, offset + 8)[0]
@@ -77,7 +85,9 @@ def _matroska_is_cut(data: memoryview) -> bool:
 def _ogg_is_cut(data: memoryview) -> bool:
     """True if the last page is not whole."""
     offset = 0
-    while bytes(data[offset : offset + 4]) == b"OggS":
+    for _ in range(MAX_FRAMES):
+        if bytes(data[offset : offset + 4]) != b"OggS":
+            break
         if offset + 27 > len(data):
             return True
         table = data[offset + 27 : offset + 27 + data[offset + 26]]
@@ -88,7 +98,9 @@ def _ogg_is_cut(data: memoryview) -> bool:
 def _adts_is_cut(data: memoryview) -> bool:
     """True if the last AAC frame is not whole."""
     offset = 0
-    while offset + 6 <= len(data) and data[offset] == 0xFF and data[offset + 1] & 0xF6 == 0xF0:
+    for _ in range(MAX_FRAMES):
+        if offset + 6 > len(data) or data[offset] != 0xFF or data[offset + 1] & 0xF6 != 0xF0:
+            break
         n_bytes = (data[offset + 3] & 3) << 11 | data[offset + 4] << 3 | data[offset + 5] >> 5
         if n_bytes < 7:
             return False
@@ -101,7 +113,9 @@ def _amr_is_cut(data: memoryview) -> bool:
     is_wide = bytes(data[:9]) == b"#!AMR-WB\n"
     frame_bytes = AMR_WB_FRAME_BYTES if is_wide else AMR_NB_FRAME_BYTES
     offset = 9 if is_wide else 6
-    while offset < len(data):
+    for _ in range(MAX_FRAMES):
+        if offset >= len(data):
+            break
         offset += frame_bytes[data[offset] >> 3 & 15]
     return offset > len(data)
 
@@ -194,7 +208,9 @@ def _is_text(data: memoryview) -> bool:
 
 def _without_id3(data: memoryview) -> memoryview:
     """The bytes after any ID3v2 tags, which may stand before MP3, AAC and FLAC."""
-    while bytes(data[:3]) == b"ID3" and len(data) >= 10:
+    for _ in range(MAX_TAGS):
+        if bytes(data[:3]) != b"ID3" or len(data) < 10:
+            break
         n_tag_bytes = 0
         for byte in data[6:10]:  # four bytes of seven bits
             n_tag_bytes = n_tag_bytes << 7 | byte & 0x7F

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 import tracemalloc
 
 import numpy as np
 import pytest
 
+from deployments.core import containers
 from deployments.core.audio import decode
-from deployments.core.errors import AudioTooLong, BadRequest, InvalidAudio
+from deployments.core.containers import identify
+from deployments.core.errors import AudioTooLong, BadRequest, InvalidAudio, UnsupportedContainer
 from deployments.core.types import SAMPLE_RATE_HZ, Audio
 from tests.core.encode import a_file, encode, read, sine, upload, wav_of
 
@@ -112,6 +116,40 @@ def test_sound_that_starts_after_the_picture_keeps_its_time() -> None:
     assert audio.size == pytest.approx(2 * SAMPLE_RATE_HZ, abs=16)
     assert not audio[: SAMPLE_RATE_HZ - 16].any()
     assert loudest_hz(audio[SAMPLE_RATE_HZ:]) == pytest.approx(440, abs=2)
+
+
+def test_sound_that_starts_beyond_the_limit_costs_no_memory() -> None:
+    samples = sine(440, rate_hz=16000, n_samples=16000)[None]
+    data = encode(
+        samples, rate_hz=16000, container="matroska", codec="flac", picture=True, late_s=900_000
+    )
+
+    tracemalloc.start()
+    with pytest.raises(AudioTooLong):
+        read(data, max_duration_s=3600)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak_bytes < 10_000_000
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"#!AMR\n" + b"\x78" * 8_000_000, id="amr"),
+        pytest.param(b"RIFF\xff\xff\xff\x7fWAVE" + b"junk\0\0\0\0" * 5_000_000, id="wav"),
+        pytest.param(b"\0\0\0\x08ftyp" + b"\0\0\0\x08free" * 5_000_000, id="mp4"),
+    ],
+)
+def test_a_file_of_millions_of_tiny_parts_keeps_no_thread(
+    data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containers, "MAX_FRAMES", 10_000)
+    began_s = time.thread_time()
+    with contextlib.suppress(UnsupportedContainer, InvalidAudio):
+        identify(memoryview(data))
+
+    assert time.thread_time() - began_s < 0.1  # ten times as much for all of its parts
 
 
 def test_tags_in_front_of_the_sound_are_passed_over() -> None:

@@ -11,14 +11,14 @@ import pytest
 
 from benchmarks import model_files, random_models, synthetic_audio
 from benchmarks.random_models import Asr, Punc
+from benchmarks.recordings import EXTRA
 from deployments.core.types import Audio
 from deployments.engines.paraformer import Paraformer, Reading
 from deployments.engines.protocols import EngineSettings
 from tests.engines.reference import Reference
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
-REAL_TOKENS = SHARED / "data" / "paraformer_large_tokens.txt"
-REAL_CMVN = SHARED / "data" / "paraformer_large_am.mvn"
+REAL_TOKENS = EXTRA / "data" / "paraformer_large_tokens.txt"
+REAL_CMVN = EXTRA / "data" / "paraformer_large_am.mvn"
 N_SEGMENTS = 105  # of each kind of model
 
 

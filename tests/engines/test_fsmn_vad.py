@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from benchmarks import synthetic_audio
+from benchmarks.recordings import EXTRA
 from deployments.core.errors import ModelUnavailable
 from deployments.core.types import SAMPLES_PER_MS, Audio, Span
 from deployments.engines import fsmn_vad
 from deployments.engines.features import stack_frames
 from deployments.engines.fsmn_vad import FsmnVad
 from deployments.engines.protocols import EngineSettings
-from tests.engines.conftest import SHARED
 from tests.engines.reference import Reference
 
 LIMITS = {
@@ -27,7 +27,7 @@ LIMITS = {
     "max_single_segment_time": fsmn_vad.MAX_SEGMENT_MS,
 }
 N_GENERATED = 50
-RECORDINGS = sorted((SHARED / "audio").rglob("*.wav")) + sorted((SHARED / "audio").rglob("*.flac"))
+RECORDINGS = [p for end in ("wav", "flac") for p in sorted((EXTRA / "audio").rglob(f"*.{end}"))]
 
 
 def generated(index: int) -> Audio:
@@ -74,7 +74,7 @@ def test_spans_of_the_published_model_are_those_of_funasr(real_vad_dir: Path) ->
     assert_equal_to_funasr(real_vad_dir, [generated(i) for i in range(N_GENERATED)])
 
 
-@pytest.mark.skipif(not RECORDINGS, reason="no recordings in ../shared/audio")
+@pytest.mark.skipif(not RECORDINGS, reason=f"no recordings in {EXTRA}")
 @pytest.mark.slow
 def test_spans_in_real_speech_are_those_of_funasr(real_vad_dir: Path) -> None:
     assert_equal_to_funasr(real_vad_dir, [read_recording(path) for path in RECORDINGS])

@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 
 from benchmarks.cer import cer
-from benchmarks.recordings import read_audio
+from benchmarks.recordings import EXTRA, read_audio
 from deployments.core.errors import AsrError, BadRequest
 from deployments.core.types import SAMPLE_RATE_HZ, Audio, Hints, Recognition
 from deployments.engines.protocols import AsrEngine, EngineSettings
@@ -22,7 +22,7 @@ from deployments.weights.store import ensure
 
 pytestmark = pytest.mark.slow
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "audio"
+AUDIO = EXTRA / "audio"
 CLIPS = (
     "firered_BAC009S0764W0121",
     "funasr_modelscope_asr_example",
@@ -55,10 +55,10 @@ def engine(request: pytest.FixtureRequest) -> AsrEngine:
 @pytest.fixture(scope="module")
 def spoken() -> list[tuple[Audio, str]]:
     """A few real clips and what is said in them."""
-    if not SHARED.is_dir():
-        pytest.skip(f"{SHARED} is absent")
-    told = {Path(c["file"]).stem: c for c in json.loads((SHARED / "clips.json").read_text("utf-8"))}
-    return [(read_audio(SHARED / told[name]["file"]), told[name]["text"]) for name in CLIPS]
+    if not AUDIO.is_dir():
+        pytest.skip(f"{AUDIO} is absent")
+    told = {Path(c["file"]).stem: c for c in json.loads((AUDIO / "clips.json").read_text("utf-8"))}
+    return [(read_audio(AUDIO / told[name]["file"]), told[name]["text"]) for name in CLIPS]
 
 
 def noise(n_s: float, level_dbfs: float) -> Audio:
