@@ -75,6 +75,7 @@ def transcribe(
     words: Annotated[
         bool, typer.Option("--words", help="Ask for word times; refused where there are none.")
     ] = False,
+    itn: Annotated[bool, typer.Option("--itn", help="Write spoken numbers in digits.")] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files at a time.")] = 2,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files.")] = False,
     timeout_s: Annotated[
@@ -97,6 +98,7 @@ def transcribe(
         hotwords=tuple(hotword or ()),
         channel=channel,
         word_times=words,
+        itn=itn,
     )
     render = partial(_rendered, format_name=format_name, words=words)
     with (

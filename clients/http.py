@@ -40,6 +40,7 @@ def _form(options: TranscribeOptions, *, is_stream: bool) -> dict[str, str | lis
         "hotwords": list(hints.hotwords),
         "channel": None if options.channel is None else str(options.channel),
         "timestamp_granularities[]": ["word", "segment"] if options.word_times else None,
+        "itn": "true" if options.itn else None,
         "stream": "true" if is_stream else None,
     }
     return {name: value for name, value in fields.items() if value}

@@ -24,6 +24,7 @@ class Asked(TypedDict, total=False):
     model: str | None  # None: the deployed model
     word_times: bool  # True is refused (BadRequest) where the engine has none
     channel: int | None  # from 0; None: all channels mixed
+    itn: bool  # True: spoken numbers in digits, 三百零五 as 305
 
 
 def options_from(
@@ -34,10 +35,13 @@ def options_from(
     model: str | None = None,
     word_times: bool = False,
     channel: int | None = None,
+    itn: bool = False,
 ) -> TranscribeOptions:
     """The keywords of `Asked` as the service's own value."""
     hints = Hints(language=language, prompt=prompt, hotwords=tuple(hotwords))
-    return TranscribeOptions(model=model, hints=hints, word_times=word_times, channel=channel)
+    return TranscribeOptions(
+        model=model, hints=hints, word_times=word_times, channel=channel, itn=itn
+    )
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """The multipart form of a transcription request, read once and checked completely.
 
 Field names and values are OpenAI's (`client.audio.transcriptions.create`), plus `hotwords`,
-`channel` and the format `detailed_json`. Known fields without an effect here are named in the
-answer's `warnings` header; unknown ones are refused.
+`channel`, `itn` and the format `detailed_json`. Known fields without an effect here are named in
+the answer's `warnings` header; unknown ones are refused.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from deployments.config import Limits
 from deployments.core.errors import BadRequest, InvalidAudio, Overloaded, UploadTooLarge
 from deployments.core.formats import FORMATS
 from deployments.core.types import EngineInfo, Hints, TranscribeOptions, Upload
+from deployments.itn import has_effect
 
 logger = logging.getLogger("ray.serve")
 
 GRANULARITIES = ("word", "segment")
+BOOLEAN = ("true", "false")
 FIELDS = (
     "file",
     "model",
@@ -39,6 +41,7 @@ FIELDS = (
     "hotwords",
     "hotwords[]",
     "channel",
+    "itn",
 )
 # OpenAI's fields that are accepted and do nothing here, each named in `warnings` when sent.
 NO_EFFECT = (
@@ -117,7 +120,7 @@ async def _check(fields: FormData, limits: Limits, engine: EngineInfo) -> Form:
     if not isinstance(file, UploadFile):
         raise BadRequest("The field 'file' must hold the recording.", "file")
     response_format = _one_of(fields, "response_format", tuple(FORMATS), default="json")
-    stream = _one_of(fields, "stream", ("true", "false"), default="false") == "true"
+    stream = _one_of(fields, "stream", BOOLEAN, default="false") == "true"
     if stream and response_format not in STREAMABLE:
         raise BadRequest(
             f"stream=true goes with response_format {', '.join(STREAMABLE)}.", "response_format"
@@ -132,6 +135,7 @@ async def _check(fields: FormData, limits: Limits, engine: EngineInfo) -> Form:
         ),
         word_times="word" in granularities,
         channel=_channel(fields),
+        itn=_one_of(fields, "itn", BOOLEAN, default="false") == "true",
     )
     if file.size and file.size > limits.max_upload_mb * BYTES_PER_MB:
         raise UploadTooLarge(limits.max_upload_mb)
@@ -193,4 +197,5 @@ def _without_effect(fields: FormData, engine: EngineInfo) -> tuple[str, ...]:
     idle_hints = {"prompt", "hotwords", "hotwords[]"} - {
         name for hint in engine.hints for name in (hint, f"{hint}[]")
     }
-    return tuple(sorted(set(fields) & {*NO_EFFECT, *idle_hints}))
+    idle_itn = set() if has_effect(engine) else {"itn"}
+    return tuple(sorted(set(fields) & {*NO_EFFECT, *idle_hints, *idle_itn}))

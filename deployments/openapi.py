@@ -54,6 +54,11 @@ def document(limits: Limits) -> dict[str, Any]:
         },
         "stream": {"type": "boolean", "default": False},
         "hotwords[]": {"type": "array", "items": TEXT, "maxItems": limits.max_hotwords},
+        "itn": {
+            "type": "boolean",
+            "default": False,
+            "description": "write spoken numbers in digits: 三百零五 as 305",
+        },
         "channel": {"type": "integer", "minimum": 0, "description": "one channel, not the mix"},
     }
     transcription = {

@@ -35,6 +35,7 @@ from deployments.core.types import (
     Upload,
 )
 from deployments.fanout import fan_out, in_background
+from deployments.itn import has_effect
 from deployments.writer import Writer
 
 MODEL_ALIASES = ("whisper-1",)  # what OpenAI's clients send by habit
@@ -128,13 +129,13 @@ class Pipeline:
         """The request as a stream of events; the deltas joined are the transcript's text."""
         began_s = time.monotonic()
         options = self._checked(options)
-        hints, idle = effective(options.hints, self._plan.engine)
+        hints, idle = effective(options, self._plan.engine)
         audio = await self._decoded(upload, options.channel)
         spans = await self._calls.detect(audio)
         segments = plan_segments(spans, audio, max_segment_ms=self._plan.engine.max_segment_ms)
 
         punctuate = self._calls.punctuate if self._plan.punctuate else None
-        writer = Writer(segments, self._plan.engine, punctuate)
+        writer = Writer(segments, self._plan.engine, punctuate, itn=options.itn)
         request = uuid.uuid4().hex
         answering = fan_out(request, segments, audio, hints, self._calls)
         async with aclosing(in_background(answering)) as rounds:
@@ -192,12 +193,14 @@ class Pipeline:
                 stop.set()
 
 
-def effective(hints: Hints, engine: EngineInfo) -> tuple[Hints, tuple[str, ...]]:
-    """The hints that the engine takes, and a warning for each other one that was given."""
+def effective(options: TranscribeOptions, engine: EngineInfo) -> tuple[Hints, tuple[str, ...]]:
+    """The hints that the engine takes, and a warning for each option without effect."""
+    hints = options.hints
     idle = [n for n in ("prompt", "hotwords") if getattr(hints, n) and n not in engine.hints]
     kept = Hints(
         language=hints.language,
         prompt=None if "prompt" in idle else hints.prompt,
         hotwords=() if "hotwords" in idle else hints.hotwords,
     )
+    idle += ["itn"] if options.itn and not has_effect(engine) else []
     return kept, tuple(f"{name}: no effect with the model {engine.name!r}." for name in idle)

@@ -5,11 +5,14 @@ The deltas joined are the transcript's text; what was given out never changes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import TypeAlias
 
 from deployments.core.errors import EngineFailed
+from deployments.core.numbers import Written
 from deployments.core.punctuating import GrowingDocument
 from deployments.core.segments import Answer, merge
 from deployments.core.text import join_texts, join_words, space_words
@@ -22,6 +25,7 @@ from deployments.core.types import (
     TranscriptSegment,
     Word,
 )
+from deployments.itn import has_effect, normalise
 
 Punctuate: TypeAlias = Callable[[PunctuationTask], Awaitable[PunctuationStep]]
 
@@ -30,13 +34,22 @@ class Writer:
     """One request's; `punctuate` is None where the engine or nobody puts the marks."""
 
     def __init__(
-        self, segments: Sequence[Segment], engine: EngineInfo, punctuate: Punctuate | None
+        self,
+        segments: Sequence[Segment],
+        engine: EngineInfo,
+        punctuate: Punctuate | None,
+        *,
+        itn: bool = False,
     ) -> None:
         self._segments, self._engine, self._punctuate = segments, engine, punctuate
+        self._itn = itn and has_effect(engine)
         self._answers: dict[int, Answer] = {}
         self._merged: list[TranscriptSegment] = []  # the finished prefix, in order
         self._document = None if punctuate is None else GrowingDocument()
-        self._words: list[Word] = []  # marked, final
+        self._words: list[Written] = []  # marked, final
+        self._starts: list[int] = []  # of each segment, counted in recognised words
+        self._n_heard = self._n_final = 0  # recognised words: all of them, and those in `_words`
+        self._failures: list[str] = []  # of ITN
         self._text = ""
 
     async def add(self, answers: dict[int, Answer]) -> str:
@@ -65,11 +78,8 @@ class Writer:
             raise EngineFailed(errors[0])
         segments = self._merged
         if self._engine.has_word_times:
-            segments, at = [], 0
-            for segment in self._merged:
-                words = tuple(self._words[at : at + len(segment.words)])
-                at += len(words)
-                segments.append(replace(segment, words=words, text=join_words(words)))
+            left = iter(self._words)
+            segments = [_segment(heard, left) for heard in self._merged]
         return Transcript(
             text=self._text,
             duration_ms=duration_ms,
@@ -77,7 +87,11 @@ class Writer:
             language=language,
             model=self._engine.name,
             has_word_times=self._engine.has_word_times,
-            warnings=tuple(f"Segment {s.index}: {s.error}" for s in segments if s.error),
+            itn=self._itn,
+            warnings=(
+                *(f"Segment {s.index}: {s.error}" for s in segments if s.error),
+                *(f"itn: a sentence is left as spoken: {why}" for why in self._failures),
+            ),
         )
 
     async def _write(self, fresh: Sequence[TranscriptSegment], *, final: bool) -> str:
@@ -85,10 +99,17 @@ class Writer:
             joined = join_texts([self._text, *(segment.text for segment in fresh)])
             delta = joined[len(self._text) :]
         else:
+            for segment in fresh:
+                self._starts.append(self._n_heard)
+                self._n_heard += len(segment.words)
             words = [word for segment in fresh for word in segment.words]
             marked = await self._punctuated(words, final=final)
-            self._words += marked
-            delta = "".join((" " if w.space else "") + w.text + w.mark for w in marked)
+            written = await self._in_digits(marked)
+            self._words += written
+            self._n_final += len(marked)
+            delta = "".join(
+                (" " if w.space else "") + w.text + w.mark for w in (one.word for one in written)
+            )
             if not self._text:
                 delta = delta.lstrip()
         self._text += delta
@@ -97,8 +118,40 @@ class Writer:
     async def _punctuated(self, words: Sequence[Word], *, final: bool) -> Sequence[Word]:
         """Words that are final now; all of them at once where there is no punctuation stage."""
         if self._document is None or self._punctuate is None:
-            return space_words([*self._words[-1:], *words])[len(self._words[-1:]) :]
+            last = [written.word for written in self._words[-1:]]
+            return space_words([*last, *words])[len(last) :]
         task = self._document.task(words, final=final)
         if not task.words and not task.carry:
             return ()
         return self._document.absorb(await self._punctuate(task))
+
+    async def _in_digits(self, marked: Sequence[Word]) -> list[Written]:
+        """The words that are final now as they are written; what was said where ITN is not asked.
+
+        Whole sentences are read together. Without a punctuation stage nobody knows where they end,
+        and a segment is read alone, so that the text does not depend on what came with it.
+        """
+        if not self._itn:
+            return [Written(word) for word in marked]
+        starts = [start - self._n_final for start in self._starts]
+        cuts = [start for start in starts if 0 < start < len(marked)]
+        bounds = [0, len(marked)] if self._document else sorted({0, *cuts, len(marked)})
+        written: list[Written] = []
+        for first, end in pairwise(bounds):
+            inner = {cut - first for cut in cuts}
+            # In a thread: reading a number takes a millisecond, the first one a third of a second.
+            words, failure = await asyncio.to_thread(normalise, marked[first:end], inner)
+            written += words
+            self._failures += [failure] if failure else []
+        return written
+
+
+def _segment(heard: TranscriptSegment, written: Iterator[Written]) -> TranscriptSegment:
+    """The segment with its words as they are written, taken from the front of `written`."""
+    words: list[Word] = []
+    n_left = len(heard.words)
+    while n_left:
+        one = next(written)
+        words.append(one.word)
+        n_left -= one.n_words
+    return replace(heard, words=tuple(words), text=join_words(words))

@@ -77,6 +77,20 @@ def test_a_hint_that_the_engine_does_not_take_is_named() -> None:
     assert form.without_effect == ("hotwords",)
 
 
+@pytest.mark.parametrize(("engine", "idle"), [(PARAFORMER, ()), (WHISPER, ("itn",))])
+def test_numbers_in_digits_may_be_asked_for(engine: EngineInfo, idle: tuple[str, ...]) -> None:
+    form = sent({"itn": "true"}, engine=engine)
+
+    assert (form.options.itn, form.without_effect) == (True, idle)
+
+
+def test_itn_is_true_or_false() -> None:
+    with pytest.raises(BadRequest) as caught:
+        sent({"itn": "sometimes"})
+
+    assert caught.value.param == "itn"
+
+
 @pytest.mark.parametrize("max_upload_mb", [3, 4.5])
 def test_an_upload_over_the_limit_is_refused(max_upload_mb: float) -> None:
     """By the length that the client announces, and by the file's own size."""

@@ -271,11 +271,14 @@ def test_a_hint_without_effect_is_a_warning_and_does_not_reach_the_engine() -> N
         seen.append(hints)
         return echo(batch, hints)
 
-    asked = TranscribeOptions(hints=Hints(prompt="会议", hotwords=("魔搭",)))
+    asked = TranscribeOptions(hints=Hints(prompt="会议", hotwords=("魔搭",)), itn=True)
     transcript, _ = run(fake_calls(transcribe=note), np.ones(64_000, np.int16), asked, TEXT_ONLY)
 
     assert set(seen) == {Hints(prompt="会议")}
-    assert transcript.warnings == ("hotwords: no effect with the model 'whisper-small'.",)
+    assert transcript.warnings == (
+        "hotwords: no effect with the model 'whisper-small'.",
+        "itn: no effect with the model 'whisper-small'.",
+    )
 
 
 @pytest.mark.parametrize(

@@ -91,8 +91,9 @@ def detailed(transcript: Transcript) -> Json:
 
 
 def _read(kind: type[T], body: Mapping[str, Any], **made: object) -> T:
-    """A dataclass from the keys of its name; other keys may come from a newer server."""
-    plain = {f.name: body[f.name] for f in fields(kind) if f.name not in made}  # type: ignore[arg-type]
+    """A dataclass from the keys of its name; another version's server may send more or fewer."""
+    names = {f.name for f in fields(kind)} & body.keys() - made.keys()  # type: ignore[arg-type]
+    plain = {name: body[name] for name in names}
     return kind(**plain, **made)
 
 

@@ -177,6 +177,7 @@ class Transcript:
     has_word_times: bool
     wall_ms: float = 0.0
     warnings: tuple[str, ...] = ()
+    itn: bool = False  # spoken numbers are written in digits
 
     @property
     def words(self) -> tuple[Word, ...]:
@@ -191,6 +192,7 @@ class TranscribeOptions:
     hints: Hints = field(default_factory=Hints)
     word_times: bool = False  # refuse (BadRequest) where the engine has none
     channel: int | None = None  # None = mix all channels down
+    itn: bool = False  # write spoken numbers in digits; no effect where the engine does
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,12 +134,23 @@ def test_warnings_of_a_transcript_are_shown_beside_it(run: Run) -> None:
 def test_options_reach_the_service(run: Run, router: FakeRouter) -> None:
     run(
         *("transcribe", "a.wav", "--language", "zh", "--prompt", "会议", "--words"),
-        *("--hotword", "集群", "--hotword", "调度", "--channel", "1", "--model", "whisper-1"),
+        *(
+            "--hotword",
+            "集群",
+            "--hotword",
+            "调度",
+            "--channel",
+            "1",
+            "--model",
+            "whisper-1",
+            "--itn",
+        ),
     )
 
     (options,) = router.seen
     assert (options.hints.language, options.hints.prompt) == ("zh", "会议")
     assert (options.hints.hotwords, options.channel) == (("集群", "调度"), 1)
+    assert options.itn
     assert (options.word_times, options.model) == (True, "whisper-1")
 
 

@@ -105,10 +105,11 @@ def test_every_option_arrives(transport: Transport, router: FakeRouter) -> None:
         model="paraformer-zh",
         word_times=True,
         channel=0,
+        itn=True,
     )
 
     hints = Hints("zh", "会议", ("集群", "调度"))
-    assert router.seen == [TranscribeOptions("paraformer-zh", hints, True, 0)]
+    assert router.seen == [TranscribeOptions("paraformer-zh", hints, True, 0, True)]
 
 
 def test_options_that_are_not_given_are_the_services_defaults(

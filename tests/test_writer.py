@@ -1,0 +1,136 @@
+"""What a request's answers become, in whatever order and company they come."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deployments.core import formats
+from deployments.core.segments import Answer
+from deployments.core.text import join_words
+from deployments.core.types import (
+    EngineInfo,
+    PunctuationStep,
+    PunctuationTask,
+    Recognition,
+    Segment,
+    Transcript,
+    Word,
+)
+from deployments.engines.fake import punctuate
+from deployments.engines.protocols import EngineSettings, asr_info
+from deployments.writer import Writer
+from tests.invariants import check_invariants
+
+PARAFORMER = asr_info("paraformer", EngineSettings(name="paraformer-zh"))
+WHISPER = asr_info("whisper-onnx", EngineSettings(name="whisper-small"))
+SEGMENT_MS = 5000
+
+
+def segments_for(texts: Sequence[str]) -> list[Segment]:
+    return [Segment(i, i * SEGMENT_MS, i * SEGMENT_MS + 4800) for i in range(len(texts))]
+
+
+def answer(text: str) -> Answer:
+    """The text with a word of 100 ms for each character."""
+    words = tuple(Word(char, 120 * i, 120 * i + 100) for i, char in enumerate(text))
+    return Answer(Recognition(join_words(words), words))
+
+
+async def _punctuate(task: PunctuationTask) -> PunctuationStep:
+    return punctuate(task)
+
+
+def write(
+    texts: Sequence[str],
+    rounds: Sequence[Sequence[int]] | None = None,
+    *,
+    engine: EngineInfo = PARAFORMER,
+    punctuated: bool = True,
+    itn: bool = True,
+) -> tuple[Transcript, str]:
+    """The transcript of these segments, answered in these rounds, and the deltas joined."""
+    writer = Writer(segments_for(texts), engine, _punctuate if punctuated else None, itn=itn)
+
+    async def answered() -> str:
+        deltas = [
+            await writer.add({i: answer(texts[i]) for i in indices})
+            for indices in rounds or [range(len(texts))]
+        ]
+        return "".join([*deltas, await writer.finish()])
+
+    deltas = asyncio.run(answered())
+    return writer.transcript(duration_ms=SEGMENT_MS * len(texts), language="zh"), deltas
+
+
+def test_every_format_has_the_digits() -> None:
+    transcript, deltas = write(["一共三百零五人", "百分之四点二"])
+
+    assert transcript.text == deltas == "一共305人，4.2%。"
+    assert [s.text for s in transcript.segments] == ["一共305人，", "4.2%。"]
+    assert [(w.text, w.start_ms, w.end_ms) for w in transcript.words if w.text[0].isdigit()] == [
+        ("305", 240, 700),
+        ("4.2%", 5000, 5700),
+    ]
+    for name in ("json", "text", "srt", "vtt", "verbose_json", "detailed_json"):
+        _, render = formats.FORMATS[name]
+        body = render(transcript, ("word", "segment"))
+        assert "305" in body
+        assert "4.2%" in body
+        assert "三" not in body
+    assert formats.detailed(transcript)["itn"] is True
+    assert formats.from_detailed(formats.detailed(transcript)) == transcript
+
+
+def test_without_being_asked_numbers_stay_as_they_are_said() -> None:
+    transcript, deltas = write(["一共三百零五人"], itn=False)
+
+    assert transcript.text == deltas == "一共三百零五人。"
+    assert not transcript.itn
+
+
+def test_an_engine_that_writes_digits_itself_is_left_alone() -> None:
+    transcript, _ = write(["三百零五人"], engine=WHISPER, punctuated=False)
+
+    assert (transcript.text, transcript.itn) == ("三百零五人", False)
+
+
+@pytest.mark.parametrize(
+    ("punctuated", "text"),
+    [(True, "有三百零五人。"), (False, "有300零五人")],  # False: each segment is a text of its own
+)
+def test_a_number_that_a_pause_divides_is_not_read_over_it(punctuated: bool, text: str) -> None:
+    transcript, deltas = write(["有三百", "零五人"], punctuated=punctuated)
+
+    assert transcript.text == deltas == text
+
+
+TEXTS = st.lists(
+    st.text("零一二两三五九十百千万点分之年月号日个下午半到abc多几", max_size=30),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(TEXTS, st.booleans(), st.integers(0, 2**32))
+def test_the_digits_do_not_depend_on_how_the_answers_came(
+    texts: list[str], punctuated: bool, seed: int
+) -> None:
+    order = list(range(len(texts)))
+    rng = random.Random(seed)
+    rng.shuffle(order)
+    n_first = rng.randint(0, len(order))
+    rounds = [order[:n_first], *([i] for i in order[n_first:])]
+
+    together, _ = write(texts, punctuated=punctuated)
+    apart, deltas = write(texts, rounds, punctuated=punctuated)
+
+    check_invariants(apart)
+    assert apart == together
+    assert deltas == apart.text
