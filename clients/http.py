@@ -37,7 +37,7 @@ def _form(options: TranscribeOptions, *, is_stream: bool) -> dict[str, str | lis
         "model": options.model,
         "language": hints.language,
         "prompt": hints.prompt,
-        "hotwords": list(hints.hotwords),
+        "hotwords[]": list(hints.hotwords),
         "channel": None if options.channel is None else str(options.channel),
         "timestamp_granularities[]": ["word", "segment"] if options.word_times else None,
         "itn": "true" if options.itn else None,

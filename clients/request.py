@@ -10,6 +10,7 @@ from typing import BinaryIO, TypeAlias, TypedDict
 
 import numpy as np
 
+from deployments.core.errors import BadRequest
 from deployments.core.types import Hints, TranscribeOptions, Upload
 
 Source: TypeAlias = str | Path | bytes | BinaryIO  # a path, the file's bytes, or an open file
@@ -37,7 +38,12 @@ def options_from(
     channel: int | None = None,
     itn: bool = False,
 ) -> TranscribeOptions:
-    """The keywords of `Asked` as the service's own value."""
+    """The keywords of `Asked` as the service's own value.
+
+    Raises BadRequest for hotwords in one string: its characters would be taken for the list.
+    """
+    if isinstance(hotwords, str):
+        raise BadRequest("hotwords is a list of texts.", "hotwords")
     hints = Hints(language=language, prompt=prompt, hotwords=tuple(hotwords))
     return TranscribeOptions(
         model=model, hints=hints, word_times=word_times, channel=channel, itn=itn

@@ -179,10 +179,14 @@ def _granularities(fields: FormData, response_format: str) -> tuple[str, ...]:
 
 
 def _hotwords(fields: FormData) -> tuple[str, ...]:
-    """A repeated field, or one with white space or commas between the words."""
-    sent = [*fields.getlist("hotwords[]"), *fields.getlist("hotwords")]
-    words = [word for value in sent for word in re.split(r"[\s,，、]+", str(value)) if word]
-    return tuple(dict.fromkeys(words))
+    """`hotwords[]` is one hotword, as it is; `hotwords` several, divided by space or commas."""
+    listed, several = fields.getlist("hotwords[]"), fields.getlist("hotwords")
+    if not all(isinstance(value, str) for value in (*listed, *several)):
+        raise BadRequest("hotwords must be text, not a file.", "hotwords")
+    return (
+        *map(str, listed),
+        *(word for value in several for word in re.split(r"[\s,，、;；]+", str(value)) if word),
+    )
 
 
 def _channel(fields: FormData) -> int | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from deployments.config import Limits
 from deployments.core.formats import FORMATS
+from deployments.core.hotwords import MAX_HOTWORD_CHARS
 
 TEXT = {"type": "string"}
 ERROR = {
@@ -53,7 +54,12 @@ def document(limits: Limits) -> dict[str, Any]:
             "items": TEXT | {"enum": ["word", "segment"]},
         },
         "stream": {"type": "boolean", "default": False},
-        "hotwords[]": {"type": "array", "items": TEXT, "maxItems": limits.max_hotwords},
+        "hotwords[]": {
+            "type": "array",
+            "items": TEXT | {"maxLength": MAX_HOTWORD_CHARS},
+            "maxItems": limits.max_hotwords,
+            "description": "words to listen for; the answer's `hotwords` says which were applied",
+        },
         "itn": {
             "type": "boolean",
             "default": False,

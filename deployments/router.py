@@ -20,6 +20,7 @@ from typing import Any
 from deployments.calls import Calls, HandleCalls
 from deployments.core.audio import decode
 from deployments.core.errors import BadRequest, TimedOut, UnknownModel
+from deployments.core.hotwords import check_hotwords
 from deployments.core.languages import language_code
 from deployments.core.segments import plan_segments
 from deployments.core.types import (
@@ -135,7 +136,7 @@ class Pipeline:
         segments = plan_segments(spans, audio, max_segment_ms=self._plan.engine.max_segment_ms)
 
         punctuate = self._calls.punctuate if self._plan.punctuate else None
-        writer = Writer(segments, self._plan.engine, punctuate, itn=options.itn)
+        writer = Writer(segments, self._plan.engine, punctuate, options)
         request = uuid.uuid4().hex
         answering = fan_out(request, segments, audio, hints, self._calls)
         async with aclosing(in_background(answering)) as rounds:
@@ -168,12 +169,11 @@ class Pipeline:
         if len(hints.prompt or "") > self._plan.max_prompt_chars:
             limit = self._plan.max_prompt_chars
             raise BadRequest(f"prompt has more than {limit} characters.", "prompt")
-        if len(hints.hotwords) > self._plan.max_hotwords:
-            raise BadRequest(f"There are more than {self._plan.max_hotwords} hotwords.", "hotwords")
+        hotwords = check_hotwords(hints.hotwords, max_hotwords=self._plan.max_hotwords)
         language = language_code(hints.language) if hints.language else None
         if language is not None and language not in self._plan.languages:
             raise BadRequest(f"{engine.name!r} does not recognise {hints.language!r}.", "language")
-        return replace(options, hints=replace(hints, language=language))
+        return replace(options, hints=replace(hints, language=language, hotwords=hotwords))
 
     async def _decoded(self, upload: Upload, channel: int | None) -> Audio:
         """The samples, from the bounded pool of threads; raises TimedOut, and what `decode` raises.

@@ -12,15 +12,18 @@ from itertools import pairwise
 from typing import TypeAlias
 
 from deployments.core.errors import EngineFailed
+from deployments.core.hotwords import report_hotwords, warn_of_unspelt
 from deployments.core.numbers import Written
 from deployments.core.punctuating import GrowingDocument
 from deployments.core.segments import Answer, merge
 from deployments.core.text import join_texts, join_words, space_words
 from deployments.core.types import (
     EngineInfo,
+    HotwordReport,
     PunctuationStep,
     PunctuationTask,
     Segment,
+    TranscribeOptions,
     Transcript,
     TranscriptSegment,
     Word,
@@ -38,11 +41,11 @@ class Writer:
         segments: Sequence[Segment],
         engine: EngineInfo,
         punctuate: Punctuate | None,
-        *,
-        itn: bool = False,
+        options: TranscribeOptions,
     ) -> None:
         self._segments, self._engine, self._punctuate = segments, engine, punctuate
-        self._itn = itn and has_effect(engine)
+        self._itn = options.itn and has_effect(engine)
+        self._hotwords = options.hints.hotwords
         self._answers: dict[int, Answer] = {}
         self._merged: list[TranscriptSegment] = []  # the finished prefix, in order
         self._document = None if punctuate is None else GrowingDocument()
@@ -80,6 +83,7 @@ class Writer:
         if self._engine.has_word_times:
             left = iter(self._words)
             segments = [_segment(heard, left) for heard in self._merged]
+        report = report_hotwords(self._hotwords, self._unspelt())
         return Transcript(
             text=self._text,
             duration_ms=duration_ms,
@@ -88,11 +92,25 @@ class Writer:
             model=self._engine.name,
             has_word_times=self._engine.has_word_times,
             itn=self._itn,
+            hotwords=report,
             warnings=(
+                *self._hotword_warnings(report),
                 *(f"Segment {s.index}: {s.error}" for s in segments if s.error),
                 *(f"itn: a sentence is left as spoken: {why}" for why in self._failures),
             ),
         )
+
+    def _unspelt(self) -> frozenset[str]:
+        """The hotwords that no engine listened for."""
+        if "hotwords" not in self._engine.hints:
+            return frozenset(self._hotwords)
+        heard = (answer.recognition for answer in self._answers.values())
+        return frozenset(word for recognition in heard for word in recognition.unspelt)
+
+    def _hotword_warnings(self, report: HotwordReport | None) -> list[str]:
+        if report is None or not report.ignored or "hotwords" not in self._engine.hints:
+            return []  # for an engine that takes none the router has its own sentence
+        return [warn_of_unspelt(report.ignored, self._engine.name)]
 
     async def _write(self, fresh: Sequence[TranscriptSegment], *, final: bool) -> str:
         if not self._engine.has_word_times:

@@ -64,10 +64,10 @@ def test_what_is_not_sent_has_openais_defaults() -> None:
     assert form.without_effect == ()
 
 
-def test_hotwords_may_be_repeated_or_stand_in_one_field() -> None:
-    form = sent({"hotwords[]": ["魔搭", "达摩院"], "hotwords": "通义 魔搭，千问"})
+def test_hotwords_are_a_list_or_stand_in_one_field() -> None:
+    form = sent({"hotwords[]": ["魔搭", "New York"], "hotwords": "通义 魔搭，千问"})
 
-    assert form.options.hints.hotwords == ("魔搭", "达摩院", "通义", "千问")
+    assert form.options.hints.hotwords == ("魔搭", "New York", "通义", "魔搭", "千问")
 
 
 def test_a_hint_that_the_engine_does_not_take_is_named() -> None:

@@ -28,6 +28,7 @@ from deployments.core.types import (
     Done,
     Event,
     Hints,
+    HotwordReport,
     Recognition,
     Span,
     TranscribeOptions,
@@ -250,6 +251,7 @@ def test_a_recording_of_which_nothing_could_be_read_is_an_error() -> None:
         (TranscribeOptions(hints=Hints(language="xx")), BadRequest, "language"),
         (TranscribeOptions(hints=Hints(prompt="x" * 101)), BadRequest, "prompt"),
         (TranscribeOptions(hints=Hints(hotwords=tuple("abcd"))), BadRequest, "hotwords"),
+        (TranscribeOptions(hints=Hints(hotwords=("x" * 41,))), BadRequest, "hotwords"),
     ],
 )
 def test_what_this_deployment_cannot_do_is_refused_before_any_work(
@@ -275,6 +277,7 @@ def test_a_hint_without_effect_is_a_warning_and_does_not_reach_the_engine() -> N
     transcript, _ = run(fake_calls(transcribe=note), np.ones(64_000, np.int16), asked, TEXT_ONLY)
 
     assert set(seen) == {Hints(prompt="会议")}
+    assert transcript.hotwords == HotwordReport(applied=(), ignored=("魔搭",))
     assert transcript.warnings == (
         "hotwords: no effect with the model 'whisper-small'.",
         "itn: no effect with the model 'whisper-small'.",

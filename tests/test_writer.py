@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Sequence
 
@@ -15,10 +16,13 @@ from deployments.core.segments import Answer
 from deployments.core.text import join_words
 from deployments.core.types import (
     EngineInfo,
+    Hints,
+    HotwordReport,
     PunctuationStep,
     PunctuationTask,
     Recognition,
     Segment,
+    TranscribeOptions,
     Transcript,
     Word,
 )
@@ -37,9 +41,9 @@ def segments_for(texts: Sequence[str]) -> list[Segment]:
 
 
 def answer(text: str) -> Answer:
-    """The text with a word of 100 ms for each character."""
+    """The text with a word of 100 ms for each character, by an engine that cannot spell "x-1"."""
     words = tuple(Word(char, 120 * i, 120 * i + 100) for i, char in enumerate(text))
-    return Answer(Recognition(join_words(words), words))
+    return Answer(Recognition(join_words(words), words, unspelt=("x-1",)))
 
 
 async def _punctuate(task: PunctuationTask) -> PunctuationStep:
@@ -53,9 +57,11 @@ def write(
     engine: EngineInfo = PARAFORMER,
     punctuated: bool = True,
     itn: bool = True,
+    hotwords: tuple[str, ...] = (),
 ) -> tuple[Transcript, str]:
     """The transcript of these segments, answered in these rounds, and the deltas joined."""
-    writer = Writer(segments_for(texts), engine, _punctuate if punctuated else None, itn=itn)
+    options = TranscribeOptions(hints=Hints(hotwords=hotwords), itn=itn)
+    writer = Writer(segments_for(texts), engine, _punctuate if punctuated else None, options)
 
     async def answered() -> str:
         deltas = [
@@ -108,6 +114,30 @@ def test_a_number_that_a_pause_divides_is_not_read_over_it(punctuated: bool, tex
     transcript, deltas = write(["有三百", "零五人"], punctuated=punctuated)
 
     assert transcript.text == deltas == text
+
+
+def test_the_transcript_says_which_hotwords_were_applied() -> None:
+    transcript, _ = write(["一共", "两句"], hotwords=("魔搭", "x-1"))
+
+    report = {"applied": ("魔搭",), "ignored": ("x-1",)}
+    assert formats.simple(transcript)["hotwords"] == report
+    assert formats.verbose_json(transcript)["hotwords"] == report
+    assert formats.detailed(transcript)["hotwords"] == report
+    assert formats.from_detailed(json.loads(formats.to_json(formats.detailed(transcript)))) == (
+        transcript
+    )
+    assert transcript.warnings == (
+        "hotwords: the model 'paraformer-zh' has no tokens for 'x-1'; not applied.",
+    )
+
+
+def test_silence_and_no_hotwords_are_no_report_of_failure() -> None:
+    silent, _ = write([], hotwords=("魔搭",))
+    plain, _ = write(["一共"])
+
+    assert silent.hotwords == HotwordReport(applied=("魔搭",))
+    assert plain.hotwords is None
+    assert "hotwords" not in formats.simple(plain)
 
 
 TEXTS = st.lists(

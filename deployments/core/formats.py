@@ -18,6 +18,7 @@ from deployments.core.types import (
     Delta,
     Done,
     Event,
+    HotwordReport,
     Progress,
     Transcript,
     TranscriptSegment,
@@ -38,9 +39,19 @@ def _usage(transcript: Transcript) -> Json:
     return {"type": "duration", "seconds": seconds(transcript.duration_ms)}
 
 
+def _hotwords(transcript: Transcript) -> Json:
+    """Which hotwords were applied, where any were asked for; OpenAI's clients pass the key on."""
+    return {"hotwords": asdict(transcript.hotwords)} if transcript.hotwords else {}
+
+
 def simple(transcript: Transcript) -> Json:
     """OpenAI's `json`, and the model that answered."""
-    return {"text": transcript.text, "model": transcript.model, "usage": _usage(transcript)}
+    return {
+        "text": transcript.text,
+        "model": transcript.model,
+        "usage": _usage(transcript),
+        **_hotwords(transcript),
+    }
 
 
 def _verbose_segment(number: int, segment: TranscriptSegment) -> Json:
@@ -69,6 +80,7 @@ def verbose_json(transcript: Transcript, granularities: Collection[str] = ()) ->
         "text": transcript.text,
         "model": transcript.model,
         "usage": _usage(transcript),
+        **_hotwords(transcript),
     }
     if "segment" in granularities or not granularities:
         body["segments"] = [
@@ -108,7 +120,14 @@ def from_detailed(body: Mapping[str, Any]) -> Transcript:
         )
         for segment in body["segments"]
     )
-    return _read(Transcript, body, segments=segments, warnings=tuple(body["warnings"]))
+    report = body.get("hotwords")
+    return _read(
+        Transcript,
+        body,
+        segments=segments,
+        warnings=tuple(body["warnings"]),
+        hotwords=report and HotwordReport(tuple(report["applied"]), tuple(report["ignored"])),
+    )
 
 
 def stream_event(event: Event, *, is_detailed: bool = False) -> Json | None:
@@ -131,6 +150,7 @@ def stream_event(event: Event, *, is_detailed: bool = False) -> Json | None:
                 "text": transcript.text,
                 "model": transcript.model,
                 "duration": seconds(transcript.duration_ms),
+                **_hotwords(transcript),
                 **({"transcript": detailed(transcript)} if is_detailed else {}),
             }
 

@@ -84,13 +84,15 @@ class Recognition:
     """What an engine heard in one segment; all times count from the segment's first sample.
 
     `words` is empty where the engine has no word times, never invented. `cues` are for
-    subtitles only. `error` is set, and `text` empty, where this one segment failed.
+    subtitles only. `error` is set, and `text` empty, where this one segment failed. `unspelt` are
+    the hotwords that the engine could not listen for: it has no tokens for them.
     """
 
     text: str
     words: tuple[Word, ...] = ()
     cues: tuple[Cue, ...] = ()
     error: str | None = None
+    unspelt: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,14 @@ class TranscriptSegment:
 
 
 @dataclass(frozen=True, slots=True)
+class HotwordReport:
+    """The hotwords of a request: together what was asked for, in its order."""
+
+    applied: tuple[str, ...]
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Transcript:
     """The whole answer. Every output format is a view of this one value."""
 
@@ -178,6 +188,7 @@ class Transcript:
     wall_ms: float = 0.0
     warnings: tuple[str, ...] = ()
     itn: bool = False  # spoken numbers are written in digits
+    hotwords: HotwordReport | None = None  # None: the request had none
 
     @property
     def words(self) -> tuple[Word, ...]:

@@ -2,7 +2,8 @@
 
 Equal to `SeacoParaformer._seaco_decode_with_ASF` and `generate_hotwords_list`, except that a
 result does not depend on its batch: FunASR filters the hotwords of all by the first item's
-attention. Nothing here reads a path or an address out of a hotword, as FunASR does.
+attention. Nothing here reads a path or an address out of a hotword, as FunASR does; and a
+hotword that has no token at all is left out.
 """
 
 from __future__ import annotations
@@ -44,6 +45,18 @@ def spell(hotword: str, seg_dict: SegDict | None, token_ids: Mapping[str, int]) 
             tokens.append("<unk>")
     unknown = token_ids["<unk>"]
     return [token_ids.get(token, unknown) for token in tokens]
+
+
+def spell_all(
+    hotwords: Sequence[str], seg_dict: SegDict | None, token_ids: Mapping[str, int]
+) -> dict[str, list[int]]:
+    """The hotwords that can be listened for, and their token ids.
+
+    Left out are those of `<unk>` alone: FunASR then listens for whatever has no token.
+    """
+    spelt = {word: spell(word, seg_dict, token_ids) for word in hotwords if word.strip()}
+    unknown = token_ids["<unk>"]
+    return {word: ids for word, ids in spelt.items() if set(ids) != {unknown}}
 
 
 def represent(model: Any, spelt: Sequence[Sequence[int]], device: torch.device) -> Tensor:

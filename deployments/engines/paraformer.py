@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -25,7 +25,7 @@ from deployments.engines.checkpoint import load_checkpoint, sentence_postprocess
 from deployments.engines.cif import token_weights
 from deployments.engines.device import prepare
 from deployments.engines.features import Fbank, count_frames, normalise, stack_frames
-from deployments.engines.hotwords import bias, read_seg_dict, represent, spell
+from deployments.engines.hotwords import bias, read_seg_dict, represent, spell_all
 from deployments.engines.protocols import EngineSettings, asr_info
 from deployments.engines.timestamps import Times, fit_words, pad_times, token_times
 
@@ -79,8 +79,10 @@ class Paraformer:
         Raises OutOfMemory where the batch does not fit into the device, EngineFailed otherwise.
         """
         readings = self.read(batch, hints)
+        spelt = self._spell(hints)
+        unspelt = tuple(hotword for hotword in hints.hotwords if hotword not in spelt)
         return [
-            recognise(reading, n_ms=len(audio) // SAMPLES_PER_MS)
+            replace(recognise(reading, n_ms=len(audio) // SAMPLES_PER_MS), unspelt=unspelt)
             for audio, reading in zip(batch, readings, strict=True)
         ]
 
@@ -176,7 +178,7 @@ class Paraformer:
             return bias(
                 self._model,
                 ids,
-                hotwords=represent(self._model, hotwords, self._device),
+                hotwords=represent(self._model, list(hotwords.values()), self._device),
                 acoustic=acoustic,
                 hidden=states,
                 n_tokens=encoded.n_tokens,
@@ -204,14 +206,10 @@ class Paraformer:
         )
         return torch.from_numpy(weights).to(self._device) @ encoded.hidden
 
-    def _spell(self, hints: Hints) -> list[list[int]]:
+    def _spell(self, hints: Hints) -> dict[str, list[int]]:
         if not self._takes_hotwords:
-            return []
-        return [
-            spell(hotword, self._seg_dict, self._token_ids)
-            for hotword in hints.hotwords
-            if hotword.strip()
-        ]
+            return {}
+        return spell_all(hints.hotwords, self._seg_dict, self._token_ids)
 
     def _reading(self, ids: list[int], upsampled: Tensor, n_tokens: int) -> Reading:
         tokens = [self._tokens[i] for i in ids if i not in self._silent_ids]

@@ -14,7 +14,7 @@ import pytest
 from clients.http import AsyncClient, Client
 from clients.ray_handle import Transcriber
 from clients.request import Asked, Source
-from deployments.core.errors import AsrError
+from deployments.core.errors import AsrError, BadRequest
 from deployments.core.types import (
     Delta,
     Done,
@@ -110,6 +110,20 @@ def test_every_option_arrives(transport: Transport, router: FakeRouter) -> None:
 
     hints = Hints("zh", "会议", ("集群", "调度"))
     assert router.seen == [TranscribeOptions("paraformer-zh", hints, True, 0, True)]
+
+
+def test_hotwords_in_one_string_are_refused(transport: Transport, router: FakeRouter) -> None:
+    with pytest.raises(BadRequest) as caught:
+        transport.transcribe(b"12345", hotwords="集群")
+
+    assert caught.value.param == "hotwords"
+    assert router.seen == []
+
+
+def test_a_hotword_of_two_words_arrives_as_one(transport: Transport, router: FakeRouter) -> None:
+    transport.transcribe(b"12345", hotwords=["New York", "达摩院"])
+
+    assert router.seen[0].hints.hotwords == ("New York", "达摩院")
 
 
 def test_options_that_are_not_given_are_the_services_defaults(

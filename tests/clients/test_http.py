@@ -229,7 +229,7 @@ def test_leaving_a_stream_early_closes_the_connection() -> None:
         ),
         (
             lambda client: client.transcribe(b"x", hotwords=("一", "二")),
-            [f'name="hotwords"\r\n\r\n{word}'.encode() for word in "一二"],
+            [f'name="hotwords[]"\r\n\r\n{word}'.encode() for word in "一二"],
             [],
         ),
     ],

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import pytest
 
 from deployments.core.types import Hints
-from deployments.engines.hotwords import spell
+from deployments.engines.hotwords import spell, spell_all
 from tests.engines.conftest import Case
 
 FEW = ("魔搭", "达摩院", "hello", "天气")
-MANY = tuple(chr(0x4E00 + i) + chr(0x4E64 + i) for i in range(60))  # over FunASR's filter of 50
 SEG_DICT = {"魔": ("魔",), "搭": ("搭",), "hello": ("hel@@", "lo")}
 IDS = {"<unk>": 0, "魔": 1, "搭": 2, "hel@@": 3, "lo": 4}
 
 
-@pytest.mark.parametrize("hotwords", [FEW, MANY], ids=["few", "many"])
+def many(case: Case) -> tuple[str, ...]:
+    """Hotwords that the model can spell, more than FunASR's filter of 50 lets through."""
+    characters = [token for token in case.engine._tokens if "\u4e00" <= token <= "\u9fa5"]
+    return tuple(map("".join, zip(characters[:60], characters[60:120], strict=True)))
+
+
+@pytest.mark.parametrize("hotwords_of", [lambda case: FEW, many], ids=["few", "many"])
 @pytest.mark.slow
-def test_hotwords_change_the_text_as_in_funasr(seaco_case: Case, hotwords: tuple[str, ...]) -> None:
+def test_hotwords_change_the_text_as_in_funasr(
+    seaco_case: Case, hotwords_of: Callable[[Case], tuple[str, ...]]
+) -> None:
+    hotwords = hotwords_of(seaco_case)
     audios = seaco_case.audios[:25]
     expected = [seaco_case.reference.read(a, hotword=" ".join(hotwords)) for a in audios]
 
@@ -52,3 +65,44 @@ def test_only_seaco_says_that_it_takes_hotwords(seaco_case: Case, bicif_case: Ca
 )
 def test_a_hotword_is_spelt_in_tokens(hotword: str, ids: list[int]) -> None:
     assert spell(hotword, SEG_DICT, IDS) == ids
+
+
+def test_a_hotword_without_any_token_is_left_out() -> None:
+    assert spell_all(("魔天", "x-1", " "), SEG_DICT, IDS) == {"魔天": [1, 0]}
+
+
+@contextmanager
+def watched() -> Iterator[list[tuple[str, str]]]:
+    """The files opened and the connections made by this process in the meantime."""
+    events: list[tuple[str, str]] = []
+    is_watching = True
+
+    def note(event: str, arguments: tuple[object, ...]) -> None:
+        if is_watching and event.startswith(("open", "socket.", "urllib.", "subprocess.")):
+            events.append((event, str(arguments[0])))
+
+    sys.addaudithook(note)  # for as long as the process lives
+    try:
+        yield events
+    finally:
+        is_watching = False
+
+
+def test_a_hotword_that_names_a_file_or_an_address_is_text(
+    seaco_case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FunASR reads hotwords from such files and addresses."""
+    inside = tmp_path / "words.txt"
+    inside.write_text("".join(FEW), "utf-8")
+    hotwords = (str(inside), f"file://{inside}", "http://127.0.0.1:9/words.txt", "words.txt")
+    monkeypatch.chdir(tmp_path)
+    audios = seaco_case.audios[:3]
+    plain = seaco_case.engine.transcribe(audios, Hints())
+
+    with watched() as events:
+        found = seaco_case.engine.transcribe(audios, Hints(hotwords=hotwords))
+        inside.read_bytes()  # the watch can fail
+
+    assert [recognition.text for recognition in found] == [r.text for r in plain]
+    assert {recognition.unspelt for recognition in found} == {hotwords}
+    assert events == [("open", str(inside))]
