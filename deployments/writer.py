@@ -153,7 +153,7 @@ class Writer:
             return [Written(word) for word in marked]
         starts = [start - self._n_final for start in self._starts]
         cuts = [start for start in starts if 0 < start < len(marked)]
-        bounds = [0, len(marked)] if self._document else sorted({0, *cuts, len(marked)})
+        bounds = [0, len(marked)] if self._document is not None else sorted({0, *cuts, len(marked)})
         written: list[Written] = []
         for first, end in pairwise(bounds):
             inner = {cut - first for cut in cuts}

@@ -18,7 +18,8 @@ from deployments.config import Limits
 from deployments.core.errors import BadRequest, Overloaded, UploadTooLarge
 from deployments.core.types import EngineInfo, Hints
 from deployments.engines.protocols import EngineSettings, asr_info
-from deployments.form import Form, read_form
+from deployments.form import FIELDS, Form, read_form
+from deployments.openapi import document
 
 PARAFORMER = asr_info("paraformer", EngineSettings(name="paraformer-zh"))
 WHISPER = asr_info("whisper-onnx", EngineSettings(name="whisper-small"))
@@ -131,3 +132,11 @@ def test_an_upload_without_a_length_is_cut_off_at_the_limit() -> None:
     headers = {"content-type": "multipart/form-data; boundary=b"}
     with TestClient(app) as client, pytest.raises(UploadTooLarge):
         client.post("/", content=body(), headers=headers)
+
+
+def test_every_field_is_described() -> None:
+    post = document(Limits())["paths"]["/v1/audio/transcriptions"]["post"]
+    schema = post["requestBody"]["content"]["multipart/form-data"]["schema"]
+
+    aliases = {"hotwords", "timestamp_granularities"}
+    assert set(schema["properties"]) == set(FIELDS) - aliases
