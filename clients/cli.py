@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,31 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-Url = Annotated[str, typer.Option(help="Where the service is.", envvar="PARAFORMER_CLUSTER_URL")]
+
+Option = typer.Option
+Url = Annotated[str, Option(help="Where the service is.", envvar="PARAFORMER_CLUSTER_URL")]
+Files = Annotated[
+    list[str], typer.Argument(metavar="FILE...", help="Audio or video files; - is stdin.")
+]
+Format = Annotated[FormatName, Option("--format", "-f", help="What to write.")]
+OutputDir = Annotated[
+    Path | None,
+    Option("--output-dir", "-o", metavar="DIR", help="Write DIR/NAME.EXT, not stdout."),
+]
+Model = Annotated[str | None, Option(help="The model; by default the deployed one.")]
+Language = Annotated[str | None, Option(help="ISO 639-1, such as zh.")]
+Prompt = Annotated[str | None, Option(help="Context for models that use it.")]
+Hotwords = Annotated[
+    list[str] | None, Option("--hotword", help="A word to listen for; may be repeated.")
+]
+Channel = Annotated[
+    int | None, Option(min=0, help="Only this channel, from 0; by default all, mixed.")
+]
+Words = Annotated[bool, Option("--words", help="Ask for word times; refused where there are none.")]
+Itn = Annotated[bool, Option("--itn", help="Write spoken numbers in digits: 三百零五 as 305.")]
+Jobs = Annotated[int, Option("--jobs", "-j", min=1, help="Files at a time.")]
+Force = Annotated[bool, Option("--force", help="Overwrite files.")]
+TimeoutS = Annotated[float, Option("--timeout", min=1, help="Seconds to wait for a sign of life.")]
 
 
 def _connect(context: typer.Context, url: str, timeout_s: float) -> Client:
@@ -50,37 +74,20 @@ def _complain(reason: str) -> None:
 @app.command()
 def transcribe(
     context: typer.Context,
-    files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Audio or video files; - is stdin.")
-    ],
-    format_name: Annotated[
-        FormatName, typer.Option("--format", "-f", help="What to write.")
-    ] = "text",
-    output_dir: Annotated[
-        Path | None,
-        typer.Option("--output-dir", "-o", metavar="DIR", help="Write DIR/NAME.EXT, not stdout."),
-    ] = None,
+    files: Files,
+    format_name: Format = "text",
+    output_dir: OutputDir = None,
     url: Url = DEFAULT_URL,
-    model: Annotated[
-        str | None, typer.Option(help="The model; by default the deployed one.")
-    ] = None,
-    language: Annotated[str | None, typer.Option(help="ISO 639-1, such as zh.")] = None,
-    prompt: Annotated[str | None, typer.Option(help="Context for models that use it.")] = None,
-    hotword: Annotated[
-        list[str] | None, typer.Option(help="A word to listen for; may be repeated.")
-    ] = None,
-    channel: Annotated[
-        int | None, typer.Option(min=0, help="Only this channel, from 0; by default all, mixed.")
-    ] = None,
-    words: Annotated[
-        bool, typer.Option("--words", help="Ask for word times; refused where there are none.")
-    ] = False,
-    itn: Annotated[bool, typer.Option("--itn", help="Write spoken numbers in digits.")] = False,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files at a time.")] = 2,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite files.")] = False,
-    timeout_s: Annotated[
-        float, typer.Option("--timeout", min=1, help="Seconds to wait for a sign of life.")
-    ] = DEFAULT_TIMEOUT_S,
+    model: Model = None,
+    language: Language = None,
+    prompt: Prompt = None,
+    hotword: Hotwords = None,
+    channel: Channel = None,
+    words: Words = False,
+    itn: Itn = False,
+    jobs: Jobs = 2,
+    force: Force = False,
+    timeout_s: TimeoutS = DEFAULT_TIMEOUT_S,
 ) -> None:
     """Transcribe FILE... and print the transcripts, or write one file for each into DIR."""
     if files.count(STDIN) > 1:
@@ -110,22 +117,29 @@ def transcribe(
             (job, pool.submit(_transcript, client, job, asked, progress, force=force))
             for job in planned
         ]
-        n_failed = 0
-        for job, future in running:  # in the order of the command line
-            try:
-                transcript = future.result()
-                text = render(transcript)
-                if job.output is None:
-                    typer.echo(text, nl=not text.endswith("\n"))
-                else:
-                    write(job, text, force=force)
-                for warning in transcript.warnings:
-                    _complain(f"{job.name}: {warning}")
-            except (AsrError, OSError) as error:
-                n_failed += 1
-                _complain(f"{job.name}: {error}")
+        # in the order of the command line
+        n_failed = sum(not _told(job, coming, render, force=force) for job, coming in running)
     if n_failed:
         raise typer.Exit(1)
+
+
+def _told(
+    job: Job, coming: Future[Transcript], render: Callable[[Transcript], str], *, force: bool
+) -> bool:
+    """Whether the transcript came and was printed or written; what is wrong goes to stderr."""
+    try:
+        transcript = coming.result()
+        text = render(transcript)
+        if job.output is None:
+            typer.echo(text, nl=not text.endswith("\n"))
+        else:
+            write(job, text, force=force)
+    except (AsrError, OSError) as error:
+        _complain(f"{job.name}: {error}")
+        return False
+    for warning in transcript.warnings:
+        _complain(f"{job.name}: {warning}")
+    return True
 
 
 @contextmanager

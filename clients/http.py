@@ -6,8 +6,9 @@ request is sent again when nothing answered or when the service is busy (503), n
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AbstractContextManager, aclosing, closing, contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, BinaryIO, Self, TypeAlias, Unpack
 
@@ -21,6 +22,7 @@ from deployments.core.types import Done, Event, TranscribeOptions, Transcript
 from deployments.core.wire import from_error_body, from_sse_line
 
 Json: TypeAlias = dict[str, Any]
+MakeRequest: TypeAlias = Callable[[], httpx.Request]  # a new one for each try
 
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
 DEFAULT_TIMEOUT_S = 600.0  # between two pieces of an answer; an hour of audio takes minutes
@@ -114,9 +116,40 @@ def _plain_errors(base_url: str, timeout_s: float) -> Iterator[None]:
         raise AsrError(f"The connection to {base_url} failed: {error!r}") from error
 
 
+def _models(response: httpx.Response) -> list[Json]:
+    models: list[Json] = response.json()["data"]
+    return models
+
+
 def _readiness(response: httpx.Response) -> Json:
     body = _body(response)
     return {**(body if isinstance(body, dict) else {}), "ready": response.is_success}
+
+
+@dataclass(frozen=True, slots=True)
+class _Calls:
+    """What both clients ask, and how they tell what goes wrong; they differ in how they send."""
+
+    http: httpx.Client | httpx.AsyncClient
+    timeout_s: float
+
+    @contextmanager
+    def transcription(
+        self, source: Source, asked: Asked, *, is_stream: bool
+    ) -> Iterator[MakeRequest]:
+        """A maker of requests for this recording, while its file is open."""
+        options = options_from(**asked)
+        with self.plain_errors(), opened(source) as (name, file):
+            yield lambda: _request(self.http, name, file, options, is_stream=is_stream)
+
+    def models(self) -> httpx.Request:
+        return self.http.build_request("GET", "/v1/models")
+
+    def ready(self) -> httpx.Request:
+        return self.http.build_request("GET", "/readyz")
+
+    def plain_errors(self) -> AbstractContextManager[None]:
+        return _plain_errors(str(self.http.base_url).rstrip("/"), self.timeout_s)
 
 
 def _limits(timeout_s: float) -> httpx.Timeout:
@@ -138,25 +171,23 @@ class Client:
         attempts: int = DEFAULT_ATTEMPTS,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._base_url, self._timeout_s = base_url, timeout_s
         self._http = httpx.Client(
             base_url=base_url, timeout=_limits(timeout_s), transport=transport
         )
+        self._calls = _Calls(self._http, timeout_s)
         retrying = stamina.RetryingCaller(attempts=attempts, timeout=None)
         self._retry = retrying.on(_is_worth_another_try)
 
     def transcribe(self, source: Source, **asked: Unpack[Asked]) -> Transcript:
         """The finished transcript. Raises the errors of `core/errors.py`, OSError for a file."""
-        options = options_from(**asked)
-        with self._plain_errors(), opened(source) as (name, file):
-            response = self._retry(self._send, name, file, options, is_stream=False)
+        with self._calls.transcription(source, asked, is_stream=False) as make:
+            response = self._retry(self._send, make)
         return _transcript(response)
 
     def stream(self, source: Source, **asked: Unpack[Asked]) -> Iterator[Event]:
         """Deltas and progress as they come, `Done` last. Closing it ends the work at the server."""
-        options = options_from(**asked)
-        with self._plain_errors(), opened(source) as (name, file):
-            response = self._retry(self._send, name, file, options, is_stream=True)
+        with self._calls.transcription(source, asked, is_stream=True) as make:
+            response = self._retry(self._send, make, is_stream=True)
             with closing(response):
                 for line in response.iter_lines():
                     event = _event(line)
@@ -168,14 +199,13 @@ class Client:
 
     def models(self) -> list[Json]:
         """The models served, as `/v1/models` lists them."""
-        with self._plain_errors():
-            models: list[Json] = self._retry(self._get, "/v1/models").json()["data"]
-        return models
+        with self._calls.plain_errors():
+            return _models(self._retry(self._send, self._calls.models))
 
     def ready(self) -> Json:
         """Whether a request would be served now (`ready`), and what each pool has."""
-        with self._plain_errors():
-            return _readiness(self._http.get("/readyz"))
+        with self._calls.plain_errors():
+            return _readiness(self._http.send(self._calls.ready()))
 
     def close(self) -> None:
         self._http.close()
@@ -191,24 +221,12 @@ class Client:
     ) -> None:
         self.close()
 
-    def _send(
-        self, name: str, file: BinaryIO, options: TranscribeOptions, *, is_stream: bool
-    ) -> httpx.Response:
-        request = _request(self._http, name, file, options, is_stream=is_stream)
-        response = self._http.send(request, stream=is_stream)
+    def _send(self, make: MakeRequest, *, is_stream: bool = False) -> httpx.Response:
+        response = self._http.send(make(), stream=is_stream)
         if response.is_error:
             response.read()
             raise _error(response)
         return response
-
-    def _get(self, path: str) -> httpx.Response:
-        response = self._http.get(path)
-        if response.is_error:
-            raise _error(response)
-        return response
-
-    def _plain_errors(self) -> AbstractContextManager[None]:
-        return _plain_errors(self._base_url, self._timeout_s)
 
 
 class AsyncClient:
@@ -222,25 +240,23 @@ class AsyncClient:
         attempts: int = DEFAULT_ATTEMPTS,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._base_url, self._timeout_s = base_url, timeout_s
         self._http = httpx.AsyncClient(
             base_url=base_url, timeout=_limits(timeout_s), transport=transport
         )
+        self._calls = _Calls(self._http, timeout_s)
         retrying = stamina.AsyncRetryingCaller(attempts=attempts, timeout=None)
         self._retry = retrying.on(_is_worth_another_try)
 
     async def transcribe(self, source: Source, **asked: Unpack[Asked]) -> Transcript:
         """As `Client.transcribe`."""
-        options = options_from(**asked)
-        with self._plain_errors(), opened(source) as (name, file):
-            response = await self._retry(self._send, name, file, options, is_stream=False)
+        with self._calls.transcription(source, asked, is_stream=False) as make:
+            response = await self._retry(self._send, make)
         return _transcript(response)
 
     async def stream(self, source: Source, **asked: Unpack[Asked]) -> AsyncGenerator[Event]:
         """As `Client.stream`."""
-        options = options_from(**asked)
-        with self._plain_errors(), opened(source) as (name, file):
-            response = await self._retry(self._send, name, file, options, is_stream=True)
+        with self._calls.transcription(source, asked, is_stream=True) as make:
+            response = await self._retry(self._send, make, is_stream=True)
             async with aclosing(response):
                 async for line in response.aiter_lines():
                     event = _event(line)
@@ -252,14 +268,13 @@ class AsyncClient:
 
     async def models(self) -> list[Json]:
         """As `Client.models`."""
-        with self._plain_errors():
-            models: list[Json] = (await self._retry(self._get, "/v1/models")).json()["data"]
-        return models
+        with self._calls.plain_errors():
+            return _models(await self._retry(self._send, self._calls.models))
 
     async def ready(self) -> Json:
         """As `Client.ready`."""
-        with self._plain_errors():
-            return _readiness(await self._http.get("/readyz"))
+        with self._calls.plain_errors():
+            return _readiness(await self._http.send(self._calls.ready()))
 
     async def aclose(self) -> None:
         await self._http.aclose()
@@ -275,21 +290,9 @@ class AsyncClient:
     ) -> None:
         await self.aclose()
 
-    async def _send(
-        self, name: str, file: BinaryIO, options: TranscribeOptions, *, is_stream: bool
-    ) -> httpx.Response:
-        request = _request(self._http, name, file, options, is_stream=is_stream)
-        response = await self._http.send(request, stream=is_stream)
+    async def _send(self, make: MakeRequest, *, is_stream: bool = False) -> httpx.Response:
+        response = await self._http.send(make(), stream=is_stream)
         if response.is_error:
             await response.aread()
             raise _error(response)
         return response
-
-    async def _get(self, path: str) -> httpx.Response:
-        response = await self._http.get(path)
-        if response.is_error:
-            raise _error(response)
-        return response
-
-    def _plain_errors(self) -> AbstractContextManager[None]:
-        return _plain_errors(self._base_url, self._timeout_s)
