@@ -84,109 +84,119 @@ class FakeHub:
         return {"id": repo, "sha": COMMIT, "siblings": siblings}
 
 
-def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, format: str, *args: object) -> None:
-            return
-
-        def do_GET(self) -> None:
-            if self.headers.get("User-Agent") != USER_AGENT:
-                # Another process on this machine that still looks for the port's last owner.
-                return self._json(404, {})
-            hub.asked.append(self.path)
-            if hub.statuses:
-                return self._json(hub.statuses.pop(0), {"Message": "as told"})
-            url = urlsplit(self.path)
-            query = {key: values[0] for key, values in parse_qs(url.query).items()}
-            parts = [unquote(part) for part in url.path.strip("/").split("/")]
-            try:
-                self._route(parts, query)
-            except KeyError:
-                self._json(404, {"Code": 404, "Message": "record not found", "Success": False})
-
-        def _route(self, parts: list[str], query: dict[str, str]) -> None:
-            match parts:
-                case ["api", "v1", "models", owner, name, "repo", "files"]:
-                    self._json(200, hub.modelscope_listing(f"{owner}/{name}", query["Revision"]))
-                case ["api", "v1", "models", owner, name, "repo"]:
-                    path = query["FilePath"]
-                    self._content(path, hub.repos[f"{owner}/{name}"][path])
-                case ["api", "models", owner, name, "revision", _]:
-                    self._json(200, hub.hugging_face_listing(f"{owner}/{name}"))
-                case ["api", "models", owner, name]:
-                    self._json(200, hub.hugging_face_listing(f"{owner}/{name}"))
-                case ["cdn", owner, name, *path]:
-                    self._content("/".join(path), hub.repos[f"{owner}/{name}"]["/".join(path)])
-                case [owner, name, "resolve", revision, *path] if revision == COMMIT:
-                    self._resolve(f"{owner}/{name}", "/".join(path))
-                case _:
-                    raise KeyError(parts)
-
-        def _resolve(self, repo: str, path: str) -> None:
-            content = hub.repos[repo][path]
-            if not path.endswith(_LARGE_SUFFIXES):
-                return self._content(path, content)
-            self.send_response(302)
-            self.send_header("Location", f"{hub.url}/cdn/{repo}/{path}")
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("X-Linked-Size", str(len(content)))
-            self.send_header("X-Linked-ETag", f'"{hub.sha256(content)}"')
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def _json(self, status: int, content: dict[str, Any]) -> None:
-            body = json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def _content(self, path: str, content: bytes) -> None:
-            asked = self.headers.get("Range")
-            start = int(asked.removeprefix("bytes=").split("-")[0]) if asked and hub.resumes else 0
-            if start >= len(content):
-                return self._json(416, {"Message": "range not satisfiable"})
-            rest = content[start:]
-            self.send_response(206 if start else 200)
-            if start:
-                last = len(content) - 1
-                self.send_header("Content-Range", f"bytes {start}-{last}/{len(content)}")
-            if hub.says_length:
-                self.send_header("Content-Length", str(len(rest)))
-            else:
-                self.send_header("Connection", "close")
-            self.end_headers()
-            sent = rest[: self._allowed(len(rest))]
-            hub.seen.append(Seen(path, asked, len(sent)))
-            self.wfile.write(sent)
-            if len(sent) < len(rest):
-                self.wfile.flush()
-                if hub.stall_after is not None:
-                    hub.released.wait(30)
-                self.close_connection = True
-
-        def _allowed(self, n_bytes: int) -> int:
-            if hub.stall_after is not None:
-                return min(n_bytes, hub.stall_after)
-            return min(n_bytes, hub.cut_after.pop(0)) if hub.cut_after else n_bytes
-
-    return Handler
-
-
 class _Server(ThreadingHTTPServer):
+    """Serves one hub on a free port of loopback."""
+
     daemon_threads = True
+
+    def __init__(self, hub: FakeHub) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.hub = hub
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         return  # a client that was killed
 
 
+class _Handler(BaseHTTPRequestHandler):
+    """Answers as the hub that its server is for."""
+
+    server: _Server
+    protocol_version = "HTTP/1.1"
+
+    @property
+    def hub(self) -> FakeHub:
+        return self.server.hub
+
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+    def do_GET(self) -> None:
+        if self.headers.get("User-Agent") != USER_AGENT:
+            # Another process on this machine that still looks for the port's last owner.
+            return self._json(404, {})
+        self.hub.asked.append(self.path)
+        if self.hub.statuses:
+            return self._json(self.hub.statuses.pop(0), {"Message": "as told"})
+        url = urlsplit(self.path)
+        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        parts = [unquote(part) for part in url.path.strip("/").split("/")]
+        try:
+            self._route(parts, query)
+        except KeyError:
+            self._json(404, {"Code": 404, "Message": "record not found", "Success": False})
+
+    def _route(self, parts: list[str], query: dict[str, str]) -> None:
+        match parts:
+            case ["api", "v1", "models", owner, name, "repo", "files"]:
+                self._json(200, self.hub.modelscope_listing(f"{owner}/{name}", query["Revision"]))
+            case ["api", "v1", "models", owner, name, "repo"]:
+                path = query["FilePath"]
+                self._content(path, self.hub.repos[f"{owner}/{name}"][path])
+            case ["api", "models", owner, name, "revision", _]:
+                self._json(200, self.hub.hugging_face_listing(f"{owner}/{name}"))
+            case ["api", "models", owner, name]:
+                self._json(200, self.hub.hugging_face_listing(f"{owner}/{name}"))
+            case ["cdn", owner, name, *path]:
+                self._content("/".join(path), self.hub.repos[f"{owner}/{name}"]["/".join(path)])
+            case [owner, name, "resolve", revision, *path] if revision == COMMIT:
+                self._resolve(f"{owner}/{name}", "/".join(path))
+            case _:
+                raise KeyError(parts)
+
+    def _resolve(self, repo: str, path: str) -> None:
+        content = self.hub.repos[repo][path]
+        if not path.endswith(_LARGE_SUFFIXES):
+            return self._content(path, content)
+        self.send_response(302)
+        self.send_header("Location", f"{self.hub.url}/cdn/{repo}/{path}")
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("X-Linked-Size", str(len(content)))
+        self.send_header("X-Linked-ETag", f'"{self.hub.sha256(content)}"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def _json(self, status: int, content: dict[str, Any]) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _content(self, path: str, content: bytes) -> None:
+        asked = self.headers.get("Range")
+        start = int(asked.removeprefix("bytes=").split("-")[0]) if asked and self.hub.resumes else 0
+        if start >= len(content):
+            return self._json(416, {"Message": "range not satisfiable"})
+        rest = content[start:]
+        self.send_response(206 if start else 200)
+        if start:
+            last = len(content) - 1
+            self.send_header("Content-Range", f"bytes {start}-{last}/{len(content)}")
+        if self.hub.says_length:
+            self.send_header("Content-Length", str(len(rest)))
+        else:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        sent = rest[: self._allowed(len(rest))]
+        self.hub.seen.append(Seen(path, asked, len(sent)))
+        self.wfile.write(sent)
+        if len(sent) < len(rest):
+            self.wfile.flush()
+            if self.hub.stall_after is not None:
+                self.hub.released.wait(30)
+            self.close_connection = True
+
+    def _allowed(self, n_bytes: int) -> int:
+        if self.hub.stall_after is not None:
+            return min(n_bytes, self.hub.stall_after)
+        return min(n_bytes, self.hub.cut_after.pop(0)) if self.hub.cut_after else n_bytes
+
+
 @contextmanager
 def serving(hub: FakeHub) -> Iterator[FakeHub]:
     """Serves `hub` on a free port of loopback; `hub.url` says where."""
-    server = _Server(("127.0.0.1", 0), _handler(hub))
+    server = _Server(hub)
     hub.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
