@@ -35,7 +35,7 @@ CLOCK = re.compile(f"({D2}|{TENS})点({TENS}|{ZERO}{D})")
 # What a whole run can be: how it is said, and how it looks in digits.
 KINDS = {
     "digits": (f"(?:{D}|{ZERO}|幺){{3,}}|{D}{ZERO}", r"\d+"),
-    "cardinal": (f"{CARDINAL}|{D2}[百千万]{D}", r"(?=\d)(?:\d+亿)?(?:\d+万)?\d*"),
+    "cardinal": (f"{CARDINAL}|{D2}[百千万]{D}", r"\d+|(?=\d)(?:\d+亿)?(?:\d+万)?\d{0,4}"),
     "decimal": (DECIMAL, r"(?:\d+亿)?(?:\d+万)?\d+\.\d+"),
     "percent": (f"百分之(?:{DECIMAL}|{CARDINAL}|{D}|百|{ZERO})", r"\d+(?:\.\d+)?%"),
     "fraction": (f"(?:{CARDINAL}|{D})分之(?:{CARDINAL}|{D})", r"\d+/\d+"),
@@ -57,11 +57,11 @@ BESIDE = tuple(
         "零零(?=[后年])|(?:零[一二三四五六七八九]|八[一二三四五六七八]|九[一二三四五六七八九])(?=年)",
     )
 )
-# Written in characters by everyone.
+# Written in characters by everyone; a longer number of which one is a part is a number.
 IDIOMS = re.compile(
-    "七七八八|九一八事变|二百五|一千零一夜|三百六十行|十八般|三十六计|三十而立|四十不惑|五十知天命|"
+    "七七八八|九一八事变|二百五|一千零一夜|三百六十行|十八般|三十六计(?![划算])|三十而立|四十不惑|五十知天命|"
     "五十步笑百步|七十二变|一百零八将|四十大盗|十万火急|十万八千里|十万个为什么|十年(?:树木|寒窗|如一日)|"
-    "十月(?:怀胎|革命)|[两三]点一线|五月天|七月流火|烟花三月|(?:三月三|二月二)(?![号日])|"
+    "十月(?:怀胎|革命)|[两三]点一线|五月天(?!气)|七月流火|烟花三月|(?:三月三|二月二)(?![号日十])|"
     "(?:双)?十一(?=国庆|黄金周|假期|长假|小长假|放假|期间|购物)|双十一"
 )
 COUNTING = "一二三四五六七八九"
@@ -156,7 +156,7 @@ def find_numbers(text: str) -> list[Number]:
     found: list[Number] = []
     for run in RUN.finditer(text):
         start, end = run.span()
-        if not any(first < end and start < last for first, last in idioms):
+        if not any(first <= start and end <= last for first, last in idioms):
             found += _read(text, run)
     return list(_with_ranges(text, found))
 
