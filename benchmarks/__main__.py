@@ -40,6 +40,10 @@ BENCHMARKS = {
         "benchmarks.long_recording:run",
         "An hour of audio through the service: peak memory of each process, files left behind.",
     ),
+    "punctuation": Benchmark(
+        "benchmarks.punctuation:run",
+        "CT-Transformer against FunASR on one thread: a batch of documents, and a long one.",
+    ),
     "accuracy": Benchmark(
         "benchmarks.served_accuracy:run",
         "Character error rate of the Whisper default through HTTP and of its engine directly.",

@@ -1,0 +1,156 @@
+"""`punctuation`: the CT-Transformer engine against FunASR's `AutoModel.generate`, same weights.
+
+Both run on one thread in this process, in turns, and the median over the rounds of CPU time is
+given: FunASR reads one document after another, the engine all in one call.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from benchmarks.model_files import punctuation_tokens
+from benchmarks.random_models import PUNC_SHAPES, Punc, Size, write_punctuation
+from benchmarks.results import Figures
+from deployments.core.text import join_words
+from deployments.core.types import MarkedWord, PunctuationTask, Word
+from deployments.engines.ct_transformer import CtTransformer
+from deployments.engines.protocols import EngineSettings, PunctuationEngine
+
+P_FOREIGN = 0.05  # of the words; the rest are Chinese characters
+SPREAD = 0.5  # a document has its length, give or take this part of it
+SEED = 7
+
+Document = tuple[str, ...]
+
+
+def run(
+    documents: Annotated[int, typer.Option(help="Documents at once in the batch.")] = 16,
+    words: Annotated[int, typer.Option(help="Words of each of them, give or take half.")] = 300,
+    long_words: Annotated[int, typer.Option(help="Words of the one long document.")] = 3000,
+    repeats: Annotated[int, typer.Option(help="Rounds, of which the median counts.")] = 5,
+    size: Annotated[Size, typer.Option(help="Geometry of the network.")] = Size.LARGE,
+    punctuation: Annotated[Punc, typer.Option(help="Kind of CT-Transformer.")] = Punc.ZH,
+) -> Figures:
+    """Documents in one batch, and one long document, against FunASR one by one."""
+    rng = random.Random(SEED)
+    vocabulary = punctuation_tokens(PUNC_SHAPES[size, punctuation][-1])
+    lengths = [round(words * rng.uniform(1 - SPREAD, 1 + SPREAD)) for _ in range(documents)]
+    many = [drawn_document(n, vocabulary, rng) for n in lengths]
+    long = [drawn_document(long_words, vocabulary, rng)]
+    with TemporaryDirectory() as root:
+        model_dir = write_punctuation(
+            Path(root) / "punc", variant=punctuation, size=size, tokens=vocabulary
+        )
+        theirs = funasr_model(model_dir)
+        engine = CtTransformer(model_dir, EngineSettings(num_threads=1))
+
+    of_many = compared(engine, theirs, many, repeats=repeats)
+    of_long = compared(engine, theirs, long, repeats=repeats)
+    n_words = sum(lengths)
+    return {
+        "weights": f"random, {size}, {punctuation}, dtype fp32",
+        "documents": documents,
+        "words_in_batch": n_words,
+        "words_in_long": long_words,
+        "repeats": repeats,
+        f"batch{documents}_speedup": of_many.speedup,
+        "batch1_speedup": of_long.speedup,
+        "identical": int(of_many.n_different + of_long.n_different == 0),
+        "documents_that_differ": of_many.n_different + of_long.n_different,
+        "funasr_ms_per_1000_words": of_many.theirs_s / n_words * 1e6,
+        "batch_ms_per_1000_words": of_many.ours_s / n_words * 1e6,
+        "funasr_long_ms_per_1000_words": of_long.theirs_s / long_words * 1e6,
+        "long_ms_per_1000_words": of_long.ours_s / long_words * 1e6,
+    }
+
+
+def drawn_document(n_words: int, vocabulary: Sequence[str], rng: random.Random) -> Document:
+    """Words of the vocabulary, most of them Chinese characters, in any order."""
+    known = vocabulary[3:-1]  # without the specials
+    chinese = [word for word in known if not word.isascii()]
+    foreign = [word for word in known if word.isascii()]
+    return tuple(
+        rng.choice(foreign) if rng.random() < P_FOREIGN else rng.choice(chinese)
+        for _ in range(n_words)
+    )
+
+
+def funasr_model(model_dir: Path) -> Any:
+    """FunASR's `AutoModel` on one thread."""
+    from funasr import AutoModel
+
+    return AutoModel(
+        model=str(model_dir),
+        device="cpu",
+        ncpu=1,
+        disable_update=True,
+        disable_pbar=True,
+        log_level="ERROR",
+    )
+
+
+class Compared:
+    """CPU seconds of both sides, round by round, and how many documents came out otherwise."""
+
+    def __init__(self) -> None:
+        self.rounds: list[tuple[float, float]] = []
+        self.n_different = 0
+
+    @property
+    def speedup(self) -> float:
+        return median(theirs / ours for ours, theirs in self.rounds)
+
+    @property
+    def ours_s(self) -> float:
+        return median(ours for ours, _ in self.rounds)
+
+    @property
+    def theirs_s(self) -> float:
+        return median(theirs for _, theirs in self.rounds)
+
+
+def compared(
+    engine: PunctuationEngine, funasr: Any, documents: Sequence[Document], *, repeats: int
+) -> Compared:
+    """Both on the same documents, A B A B after a warm-up."""
+    torch.set_num_threads(1)
+    texts = [" ".join(document) for document in documents]
+    found, expected = punctuated(engine, documents), generated(funasr, texts)
+    result = Compared()
+    result.n_different = sum(ours != theirs for ours, theirs in zip(found, expected, strict=True))
+    for _ in range(repeats):
+        ours_s = cpu_s(lambda: punctuated(engine, documents))
+        result.rounds.append((ours_s, cpu_s(lambda: generated(funasr, texts))))
+    return result
+
+
+def cpu_s(work: Callable[[], object]) -> float:
+    """CPU time of one call."""
+    began_s = time.process_time()
+    work()
+    return time.process_time() - began_s
+
+
+def punctuated(engine: PunctuationEngine, documents: Sequence[Document]) -> list[str]:
+    """The documents' texts from one call of the engine."""
+    steps = engine.punctuate([PunctuationTask(document) for document in documents])
+    return [printed(step.done) for step in steps]
+
+
+def printed(words: Sequence[MarkedWord]) -> str:
+    """Running text, as the transcript has it."""
+    return join_words([Word(w.text, 0, 0, w.mark, w.space) for w in words])
+
+
+def generated(funasr: Any, texts: Sequence[str]) -> list[str]:
+    """The documents' texts from FunASR, one call each."""
+    return [funasr.generate(input=[text])[0]["text"].strip() for text in texts]

@@ -1,0 +1,52 @@
+"""The comparison of punctuation: what it counts as identical, and its figures."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.punctuation import Compared, compared, drawn_document, run
+from benchmarks.random_models import Size
+from deployments.core.types import MarkedWord, PunctuationStep, PunctuationTask
+
+
+class FullStops:
+    """Ends every document in a full stop, as FunASR and as an engine."""
+
+    def generate(self, input: Sequence[str]) -> list[dict[str, Any]]:
+        return [{"text": text + "。"} for text in input]
+
+    def punctuate(self, batch: Sequence[PunctuationTask]) -> list[PunctuationStep]:
+        return [
+            PunctuationStep((*map(MarkedWord, task.words[:-1]), MarkedWord(task.words[-1], "。")))
+            for task in batch
+        ]
+
+
+def test_documents_that_come_out_otherwise_are_counted() -> None:
+    same, other = ("好",), ("好", "吗")  # FunASR is given the words with spaces between
+
+    result = compared(FullStops(), FullStops(), [same, other, same], repeats=1)
+
+    assert result.n_different == 1
+
+
+def test_the_speedup_is_the_median_over_neighbouring_rounds() -> None:
+    result = Compared()
+    result.rounds = [(1.0, 2.0), (9.0, 9.0), (1.0, 3.0)]
+
+    assert result.speedup == 2.0
+
+
+def test_a_document_has_words_of_the_vocabulary_and_no_specials() -> None:
+    words = drawn_document(200, ["<blank>", "<s>", "</s>", "一", "ba", "<unk>"], random.Random(0))
+
+    assert set(words) == {"一", "ba"}
+
+
+def test_a_small_run_finds_the_texts_identical() -> None:
+    figures = run(documents=3, words=50, long_words=70, repeats=1, size=Size.TINY)
+
+    assert (figures["identical"], figures["documents_that_differ"]) == (1, 0)
+    assert figures["batch3_speedup"] != 0
