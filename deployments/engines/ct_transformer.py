@@ -17,13 +17,13 @@ from itertools import accumulate, islice
 from pathlib import Path
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from deployments.core.errors import EngineFailed, OutOfMemory
 from deployments.core.types import MarkedWord, PunctuationStep, PunctuationTask
 from deployments.engines.checkpoint import load_checkpoint, refuse_as_unavailable
 from deployments.engines.chinese_words import ChineseWords
 from deployments.engines.device import ONLY_FP32, prepare
+from deployments.engines.packed_sanm import PackedSanm
 from deployments.engines.protocols import EngineSettings
 
 PIECE_WORDS = 20  # FunASR's split_size
@@ -97,12 +97,14 @@ class CtTransformer:
 
     def __init__(self, model_dir: Path, settings: EngineSettings) -> None:
         """Raises ModelUnavailable where the directory or the settings cannot be used."""
-        self._device = prepare(settings, ONLY_FP32)
+        device = prepare(settings, ONLY_FP32)
         checkpoint = load_checkpoint(model_dir, settings.name, classes=("CTTransformer",))
         user_dict = checkpoint.config.get("jieba_usr_dict")
         with refuse_as_unavailable(settings.name, model_dir):
             self._dictionary = ChineseWords(model_dir / user_dict) if user_dict else None
-        self._model = checkpoint.model.to(self._device)
+            self._network = PackedSanm(
+                checkpoint.model.to(device), padded_attention=device.type == "cuda"
+            )
         self._ids = {token: i for i, token in enumerate(checkpoint.tokens)}
         self._marks: list[str] = list(checkpoint.model.punc_list)
         self._sentence_end = self._marks[checkpoint.model.sentence_end_id]
@@ -132,25 +134,17 @@ class CtTransformer:
         pending = self._dictionary.cut(task.words, final=task.final)
         return _Document(words, carry, pending, task.final)
 
-    @torch.inference_mode()
     def _predict(self, pieces: Sequence[Sequence[str]]) -> list[list[str]]:
         """The mark behind each word of each piece."""
         unknown = self._ids["<unk>"]
-        ids = [torch.tensor([self._ids.get(word, unknown) for word in piece]) for piece in pieces]
-        lengths = torch.tensor([len(piece) for piece in pieces], device=self._device)
+        ids = [[self._ids.get(word, unknown) for word in piece] for piece in pieces]
         try:
-            logits, _ = self._model.punc_forward(
-                pad_sequence(ids, batch_first=True).to(self._device), lengths
-            )
-            best = logits.argmax(-1).tolist()
+            best = self._network.best_marks(ids)
         except torch.OutOfMemoryError as error:
             raise OutOfMemory(f"The texts do not fit into the device's memory: {error}") from error
         except RuntimeError as error:
             raise EngineFailed(f"CT-Transformer failed: {error}") from error
-        return [
-            [self._marks[i] for i in row[: len(piece)]]
-            for row, piece in zip(best, pieces, strict=True)
-        ]
+        return [[self._marks[i] for i in row] for row in best]
 
 
 def cut_sentences(marks: list[str], sentence_end: str) -> tuple[int, list[str]]:
