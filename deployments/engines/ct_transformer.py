@@ -12,7 +12,6 @@ of the words of its own ASR it leaves out the spaces beside Chinese, and jieba t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import accumulate, islice
 from pathlib import Path
 
@@ -24,69 +23,56 @@ from deployments.engines.checkpoint import load_checkpoint, refuse_as_unavailabl
 from deployments.engines.chinese_words import ChineseWords
 from deployments.engines.device import ONLY_FP32, prepare
 from deployments.engines.packed_sanm import PackedSanm
+from deployments.engines.pieces import COMMA, LIST_COMMA, NO_MARK, QUESTION, STOP, Pieces
 from deployments.engines.protocols import EngineSettings
 
-PIECE_WORDS = 20  # FunASR's split_size
-MAX_CARRY_WORDS = 200  # cache_pop_trigger_limit: a longer sentence is cut at a comma
-# Every step reads the unfinished sentence again, so one that never ends costs the square of its
-# length (an hour without a mark: minutes, and gigabytes). No speech is like that; noise may be.
-MAX_UNMARKED_WORDS = 2000
-NO_MARK, COMMA, STOP, QUESTION, LIST_COMMA = "_", "，", "。", "？", "、"
+PIECE_WORDS = {
+    "exact": 20,  # FunASR's split_size
+    "windowed": 160,
+}
+# Texts in one pass of the network where there are not as many documents: more gain nothing on a
+# CPU, where one window is a full load already; a GPU is not busy with fewer.
+TEXTS_AT_ONCE = {("cpu", "exact"): 6, ("cpu", "windowed"): 1}
+TEXTS_AT_ONCE |= {("cuda", "exact"): 64, ("cuda", "windowed"): 16}
 ASCII_MARKS = {COMMA: ",", STOP: ".", QUESTION: "?"}
 
 
-@dataclass(slots=True)
 class _Document:
     """A task on its way through its pieces, in tokens: words, or dictionary words of several.
 
     A piece may begin or a sentence end inside a word ("U.S." is four dictionary words). A step
-    gives whole words, so it goes back to the last piece after which neither was so, `resume`;
-    the pieces after it are read again in the next step.
+    gives whole words, so it goes back to the last piece after which neither was so; the pieces
+    after it are read again in the next step.
     """
 
-    words: Sequence[str]  # as the task has them: carry, then what has not been read
-    carry: list[str]
-    pending: list[str]
-    final: bool
-    done: list[MarkedWord] = field(default_factory=list)
-    n_done_chars: int = 0
-    word_ends: dict[int, int] = field(init=False)  # characters to the number of words they are
-    resume: tuple[int, int, int] = field(init=False)  # tokens done, words done, words read
+    def __init__(self, task: PunctuationTask, carry: list[str], pending: list[str]) -> None:
+        self._words = (*task.carry, *task.words)
+        self._final = task.final
+        self._n_carry = len(carry)
+        self.tokens = carry + pending
 
-    def __post_init__(self) -> None:
-        lengths = accumulate(map(len, self.words), initial=0)
-        self.word_ends = {n_chars: n_words for n_words, n_chars in enumerate(lengths)}
-        self.resume = (0, 0, self.word_ends[sum(map(len, self.carry))])
+    def pieces(self, piece_words: int, sentence_end: str) -> Pieces:
+        return Pieces(self._n_carry, len(self.tokens), self._final, piece_words, sentence_end)
 
-    def next_piece(self) -> tuple[list[str], bool] | None:
-        """The tokens to read now and whether they end the document; None where none are ready.
-
-        FunASR treats the last piece otherwise, so a full piece waits until more tokens follow it.
-        """
-        is_last = self.final and len(self.pending) <= PIECE_WORDS
-        if is_last and not (self.carry or self.pending):
-            return None
-        if not is_last and len(self.pending) <= PIECE_WORDS:
-            return None
-        return self.carry + self.pending[:PIECE_WORDS], is_last
-
-    def finish_piece(self, marked: list[MarkedWord], carry: list[str]) -> None:
-        self.done += marked
-        self.carry = carry
-        self.pending = self.pending[PIECE_WORDS:]
-        self.n_done_chars += sum(len(token.text) for token in marked)
-        n_done = self.word_ends.get(self.n_done_chars)
-        n_read = self.word_ends.get(self.n_done_chars + sum(map(len, carry)))
-        if n_done is not None and n_read is not None:
-            self.resume = (len(self.done), n_done, n_read)
-
-    def step(self) -> PunctuationStep:
-        n_tokens, n_done, n_read = self.resume
-        done = spread(self.done[:n_tokens], self.words[:n_done])
-        if self.final and done:
+    def step(self, pieces: Pieces) -> PunctuationStep:
+        """The task's answer, once its pieces have been read."""
+        token_ends = list(accumulate(map(len, self.tokens), initial=0))
+        lengths = accumulate(map(len, self._words), initial=0)
+        word_ends = {n_chars: n_words for n_words, n_chars in enumerate(lengths)}
+        done: list[MarkedWord] = []
+        resume = (0, 0, word_ends[token_ends[self._n_carry]])  # tokens done, words done, words read
+        for place, found in pieces.path():
+            end = place.begin + found.n_done
+            done += render(self.tokens[place.begin : end], found.marks[: found.n_done])
+            n_done = word_ends.get(token_ends[end])
+            n_read = word_ends.get(token_ends[pieces.end(place)])
+            if n_done is not None and n_read is not None:
+                resume = (len(done), n_done, n_read)
+        n_tokens, n_done, n_read = resume
+        done = spread(done[:n_tokens], self._words[:n_done])
+        if self._final and done:
             done = end_text(done)
-        carry, pending = self.words[n_done:n_read], self.words[n_read:]
-        return PunctuationStep(tuple(done), tuple(carry), tuple(pending))
+        return PunctuationStep(tuple(done), self._words[n_done:n_read], self._words[n_read:])
 
 
 class CtTransformer:
@@ -98,6 +84,8 @@ class CtTransformer:
     def __init__(self, model_dir: Path, settings: EngineSettings) -> None:
         """Raises ModelUnavailable where the directory or the settings cannot be used."""
         device = prepare(settings, ONLY_FP32)
+        self._piece_words = PIECE_WORDS[settings.punctuation]
+        self._texts_at_once = TEXTS_AT_ONCE[device.type, settings.punctuation]
         checkpoint = load_checkpoint(model_dir, settings.name, classes=("CTTransformer",))
         user_dict = checkpoint.config.get("jieba_usr_dict")
         with refuse_as_unavailable(settings.name, model_dir):
@@ -115,24 +103,25 @@ class CtTransformer:
         Raises OutOfMemory where the batch does not fit into the device, EngineFailed otherwise.
         """
         documents = [self._document(task) for task in batch]
-        while pieces := [(d, piece) for d in documents if (piece := d.next_piece())]:
-            marks = self._predict([words for _, (words, _) in pieces])
-            for (document, (words, is_last)), found in zip(pieces, marks, strict=True):
-                if is_last:
-                    document.finish_piece(render(words, found), [])
-                else:
-                    n_done, found = cut_sentences(found, self._sentence_end)
-                    document.finish_piece(render(words[:n_done], found[:n_done]), words[n_done:])
-        return [document.step() for document in documents]
+        all_pieces = [d.pieces(self._piece_words, self._sentence_end) for d in documents]
+        for pieces in all_pieces:
+            pieces.share(self._texts_at_once // len(documents))
+        while wanted := [
+            (document, pieces, place)
+            for document, pieces in zip(documents, all_pieces, strict=True)
+            for place in pieces.wanted()
+        ]:
+            found = self._predict([d.tokens[at.begin : p.end(at)] for d, p, at in wanted])
+            for (_, pieces, place), marks in zip(wanted, found, strict=True):
+                pieces.take(place, marks)
+        return [d.step(pieces) for d, pieces in zip(documents, all_pieces, strict=True)]
 
     def _document(self, task: PunctuationTask) -> _Document:
         """The task in tokens; its carry ends between two, so it is cut as it was before."""
-        words = (*task.carry, *task.words)
         if self._dictionary is None:
-            return _Document(words, list(task.carry), list(task.words), task.final)
+            return _Document(task, list(task.carry), list(task.words))
         carry = self._dictionary.cut(task.carry)
-        pending = self._dictionary.cut(task.words, final=task.final)
-        return _Document(words, carry, pending, task.final)
+        return _Document(task, carry, self._dictionary.cut(task.words, final=task.final))
 
     def _predict(self, pieces: Sequence[Sequence[str]]) -> list[list[str]]:
         """The mark behind each word of each piece."""
@@ -145,27 +134,6 @@ class CtTransformer:
         except RuntimeError as error:
             raise EngineFailed(f"CT-Transformer failed: {error}") from error
         return [[self._marks[i] for i in row] for row in best]
-
-
-def cut_sentences(marks: list[str], sentence_end: str) -> tuple[int, list[str]]:
-    """How many words are done, and the marks.
-
-    Done is up to the last full stop, not counting the last word and the first two; in a sentence
-    of over MAX_CARRY_WORDS words the last comma becomes a full stop. One of over
-    MAX_UNMARKED_WORDS without any mark ends there, which FunASR does not do.
-    """
-    inner = range(len(marks) - 2, 1, -1)
-    for i in inner:
-        if marks[i] in (STOP, QUESTION):
-            return i + 1, marks
-    if len(marks) <= MAX_CARRY_WORDS:
-        return 0, marks
-    comma = next((i for i in inner if marks[i] == COMMA), None)
-    if comma is None and len(marks) > MAX_UNMARKED_WORDS:
-        comma = len(marks) - 2
-    if comma is None:
-        return 0, marks
-    return comma + 1, [*marks[:comma], sentence_end, *marks[comma + 1 :]]
 
 
 def render(words: Sequence[str], marks: Sequence[str]) -> list[MarkedWord]:

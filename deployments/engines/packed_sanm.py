@@ -92,9 +92,12 @@ class PackedSanm:
 
     def _memory(self, kernel: Tensor, value: Tensor, layout: _Layout) -> Tensor:
         """FSMN: each channel's convolution over the words of a text, and the value itself."""
-        apart = value.new_zeros(layout.n_spaced, value.shape[1])
-        apart.index_copy_(0, layout.spaced, value)
-        filtered = F.conv1d(apart.t()[None], kernel, groups=value.shape[1])[0].t()
+        width = value.shape[1]
+        apart = value.new_zeros(layout.n_spaced, width).index_copy_(0, layout.spaced, value)
+        # A picture of one line, channels last: rows as they are, where conv1d copies them twice
+        # (measured: 120 against 680 us for 900 rows of 256).
+        line = apart.view(1, 1, layout.n_spaced, width).permute(0, 3, 1, 2)
+        filtered = F.conv2d(line, kernel[:, :, None], groups=width)[0, :, 0].t()
         return filtered.index_select(0, layout.spaced - self._left) + value
 
     def _attend_padded(self, query: Tensor, key: Tensor, value: Tensor, layout: _Layout) -> Tensor:

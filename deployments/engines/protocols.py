@@ -32,6 +32,7 @@ class EngineSettings:
     dtype: str = "fp32"  # "fp32", "fp16", "bf16", "int8"; an engine refuses what it cannot run
     num_threads: int = 1  # of one call on the CPU
     memory_fraction: float | None = None  # of the GPU's memory, this process's share
+    punctuation: str = "exact"  # or "windowed": longer pieces, other marks than FunASR's in places
 
 
 class AsrEngine(Protocol):

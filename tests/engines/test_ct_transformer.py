@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 from funasr.models.ct_transformer.utils import split_words
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from deployments.core.types import MarkedWord, PunctuationTask
-from deployments.engines.ct_transformer import CtTransformer, cut_sentences, end_text, spread
+from deployments.engines.ct_transformer import CtTransformer, end_text, spread
+from deployments.engines.pieces import cut_sentences
 from deployments.engines.protocols import EngineSettings
 from tests.engines.documents import grown, printed
 from tests.engines.reference import Reference
@@ -18,18 +21,19 @@ FOREIGN = ("hello", "World", "iPhone", "3", "2024", "ba", "U.S.", "don't", "ok,"
 LENGTHS = (1, 2, 3, 5, 19, 20, 21, 22, 39, 40, 41, 60, 61, 100, 150, 230)
 
 
-def drawn_text(seed: int) -> str:
+def drawn_text(seed: int, n_words: int | None = None) -> str:
     """Words for FunASR; every fourth text is all Chinese, every eighth all foreign."""
     rng = random.Random(seed)
     p_foreign = {0: 0.0, 1: 1.0}.get(seed % 4 + seed % 8, 0.25)
     words = [
         rng.choice(FOREIGN) if rng.random() < p_foreign else chr(0x4E00 + rng.randint(0, 160))
-        for _ in range(LENGTHS[seed % len(LENGTHS)])
+        for _ in range(n_words or LENGTHS[seed % len(LENGTHS)])
     ]
     return " ".join(words)
 
 
-TEXTS = [*(drawn_text(seed) for seed in range(50)), "", "  "]
+LONG = drawn_text(50, n_words=1500)  # read from several places at once
+TEXTS = [*(drawn_text(seed) for seed in range(50)), "", "  ", LONG]
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +42,12 @@ def engine(punctuation_dir: Path) -> CtTransformer:
 
 
 @pytest.fixture(scope="module")
-def expected(punctuation_dir: Path) -> list[str]:
-    reference = Reference(punctuation_dir)
+def reference(punctuation_dir: Path) -> Reference:
+    return Reference(punctuation_dir)
+
+
+@pytest.fixture(scope="module")
+def expected(reference: Reference) -> list[str]:
     return [reference.generate(text).get("text", "") for text in TEXTS]
 
 
@@ -84,6 +92,68 @@ def test_a_full_piece_waits_for_the_word_behind_it(engine: CtTransformer) -> Non
 
     assert (waits.done, waits.carry, waits.pending) == ((), (), words)
     assert (len(reads.done) + len(reads.carry), reads.pending) == (20, ("丁",))
+
+
+@pytest.fixture(scope="module")
+def windowed(punctuation_dir: Path) -> CtTransformer:
+    return CtTransformer(punctuation_dir, EngineSettings(punctuation="windowed"))
+
+
+def test_in_windows_marks_do_not_depend_on_how_the_words_came(windowed: CtTransformer) -> None:
+    words = split_words(LONG)
+    whole, other = windowed.punctuate([PunctuationTask(tuple(words)), PunctuationTask(("好",))])
+
+    found = [grown(windowed, words, seed) for seed in range(3)]
+
+    assert found == [printed(whole.done)] * 3
+    assert printed(other.done)[-1] == "。"
+
+
+def test_in_windows_every_word_is_kept_and_the_last_sentence_ends(
+    windowed: CtTransformer,
+) -> None:
+    texts = [tuple(split_words(text)) for text in TEXTS if text.strip()]
+
+    steps = windowed.punctuate([PunctuationTask(words) for words in texts])
+
+    assert [[w.text.lower() for w in step.done] for step in steps] == [
+        [word.lower() for word in words] for words in texts
+    ]
+    assert {printed(step.done)[-1] for step in steps} <= set("。？.?")
+
+
+def test_windows_differ_from_funasr_in_few_marks(
+    engine: CtTransformer, windowed: CtTransformer
+) -> None:
+    """Random weights; a bound that a wrong window (a lost overlap, a shifted mark) breaks."""
+    task = PunctuationTask(tuple(split_words(LONG)))
+
+    pairs = zip(engine.punctuate([task])[0].done, windowed.punctuate([task])[0].done, strict=True)
+    n_different = sum(exact.mark != other.mark for exact, other in pairs)
+
+    assert n_different <= 0.05 * len(task.words)
+
+
+@given(
+    documents=st.lists(
+        st.lists(st.sampled_from([*"一丁七万丈三上", *FOREIGN]), max_size=70),
+        min_size=1,
+        max_size=4,
+    ),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=30, deadline=None)
+def test_any_documents_in_bits_or_batches_are_marked_as_in_funasr(
+    engine: CtTransformer, reference: Reference, documents: list[list[str]], seed: int
+) -> None:
+    words = [split_words(" ".join(document)) for document in documents]
+    expected = [reference.generate(" ".join(document)).get("text", "") for document in words]
+
+    steps = engine.punctuate([PunctuationTask(tuple(document)) for document in words])
+
+    assert [printed(step.done) for step in steps] == expected
+    assert [grown(engine, document, seed) for document in words] == expected
+    assert [len(step.done) for step in steps] == [len(document) for document in words]
 
 
 def test_an_empty_batch_gives_nothing(engine: CtTransformer) -> None:
