@@ -1,7 +1,8 @@
 """`punctuation`: the CT-Transformer engine against FunASR's `AutoModel.generate`, same weights.
 
 Both run on one thread in this process, in turns, and the median over the rounds of CPU time is
-given: FunASR reads one document after another, the engine all in one call.
+given: FunASR reads one document after another, the engine all in one call. The disagreement of the
+windowed mode is that of random weights, whose marks hang on every word that they see.
 """
 
 from __future__ import annotations
@@ -52,9 +53,11 @@ def run(
         )
         theirs = funasr_model(model_dir)
         engine = CtTransformer(model_dir, EngineSettings(num_threads=1))
+        windowed = CtTransformer(model_dir, EngineSettings(num_threads=1, punctuation="windowed"))
 
     of_many = compared(engine, theirs, many, repeats=repeats)
     of_long = compared(engine, theirs, long, repeats=repeats)
+    of_windowed = compared(windowed, theirs, long, repeats=repeats)
     n_words = sum(lengths)
     return {
         "weights": f"random, {size}, {punctuation}, dtype fp32",
@@ -64,12 +67,15 @@ def run(
         "repeats": repeats,
         f"batch{documents}_speedup": of_many.speedup,
         "batch1_speedup": of_long.speedup,
+        "windowed_speedup": of_windowed.speedup,
+        "windowed_disagreement": disagreement(engine, windowed, long),
         "identical": int(of_many.n_different + of_long.n_different == 0),
         "documents_that_differ": of_many.n_different + of_long.n_different,
         "funasr_ms_per_1000_words": of_many.theirs_s / n_words * 1e6,
         "batch_ms_per_1000_words": of_many.ours_s / n_words * 1e6,
         "funasr_long_ms_per_1000_words": of_long.theirs_s / long_words * 1e6,
         "long_ms_per_1000_words": of_long.ours_s / long_words * 1e6,
+        "windowed_ms_per_1000_words": of_windowed.ours_s / long_words * 1e6,
     }
 
 
@@ -144,6 +150,19 @@ def punctuated(engine: PunctuationEngine, documents: Sequence[Document]) -> list
     """The documents' texts from one call of the engine."""
     steps = engine.punctuate([PunctuationTask(document) for document in documents])
     return [printed(step.done) for step in steps]
+
+
+def disagreement(
+    exact: PunctuationEngine, other: PunctuationEngine, documents: Sequence[Document]
+) -> float:
+    """The part of the words with another mark behind them, or none where the exact one has one."""
+    tasks = [PunctuationTask(document) for document in documents]
+    pairs = [
+        (ours.mark, theirs.mark)
+        for one, two in zip(exact.punctuate(tasks), other.punctuate(tasks), strict=True)
+        for ours, theirs in zip(one.done, two.done, strict=True)
+    ]
+    return sum(ours != theirs for ours, theirs in pairs) / len(pairs)
 
 
 def printed(words: Sequence[MarkedWord]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from ray import serve
 
 from deployments.asr import Asr
-from deployments.config import AppConfig, Pool, Replicas, Stage
+from deployments.config import AppConfig, Pool, PunctuationStage, Replicas, Stage
 from deployments.core.planning import PoolSpec
 from deployments.dispatcher import Dispatcher
 from deployments.engines.protocols import ENGINES, EngineSettings, asr_info
@@ -129,6 +129,7 @@ def engine_settings(ref: str, replicas: Stage | Pool, config: AppConfig) -> Engi
         dtype=dtype,
         num_threads=replicas.num_threads,
         memory_fraction=replicas.num_gpus if 0 < replicas.num_gpus < 1 else None,
+        punctuation=replicas.mode if isinstance(replicas, PunctuationStage) else "exact",
     )
 
 
