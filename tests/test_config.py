@@ -185,3 +185,11 @@ def test_vad_and_punctuation_stay_in_full_precision_on_a_gpu() -> None:
     config = AppConfig(dtype="fp16", vad=Stage(num_gpus=0.1))
 
     assert app.engine_settings("fsmn-vad", config.vad, config).dtype == "fp32"
+
+
+@pytest.mark.parametrize("mode", ["exact", "windowed"])
+def test_the_mode_of_punctuation_reaches_its_engine(mode: str) -> None:
+    config = AppConfig.model_validate({"punctuation": {"mode": mode}})
+
+    assert app.engine_settings("ct-punc-zh", config.punctuation, config).punctuation == mode
+    assert app.engine_settings("fsmn-vad", config.vad, config).punctuation == "exact"

@@ -42,6 +42,10 @@ class PackedSanm:
         encoder = model.encoder
         check(encoder)
         self._model = model
+        for linear in (m for m in encoder.modules() if isinstance(m, torch.nn.Linear)):
+            # Stored by columns: MKL then multiplies without turning it over (measured: 20 % less
+            # time for 50 rows, 10 % for 190).
+            linear.weight.data = linear.weight.data.t().contiguous().t()
         self._layers = [*encoder.encoders0, *encoder.encoders]
         self._scale = encoder.output_size() ** 0.5
         self._padded_attention = padded_attention
