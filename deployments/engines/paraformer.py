@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from deployments.core.errors import EngineFailed, OutOfMemory
 from deployments.core.text import join_words
@@ -24,13 +24,24 @@ from deployments.core.types import SAMPLES_PER_MS, Audio, Hints, Recognition
 from deployments.engines.checkpoint import load_checkpoint, sentence_postprocess
 from deployments.engines.cif import token_weights
 from deployments.engines.device import prepare
-from deployments.engines.features import Fbank, count_frames, normalise, stack_frames
+from deployments.engines.features import (
+    N_MELS,
+    Fbank,
+    count_frames,
+    normalise,
+    stack_frames,
+)
 from deployments.engines.hotwords import bias, read_seg_dict, represent, spell_all
+from deployments.engines.linears import PrepackedLinear, replace_linears
+from deployments.engines.packed import Rows
+from deployments.engines.predictor import frame_weights, time_weights
 from deployments.engines.protocols import EngineSettings, asr_info
+from deployments.engines.sanm import check_supported, decode, encode, positions
 from deployments.engines.timestamps import Times, fit_words, pad_times, token_times
 
 CLASSES = ("SeacoParaformer", "BiCifParaformer")
 DTYPES = {"cpu": ("fp32",), "cuda": ("fp32", "fp16", "bf16")}
+FRAME_MS = 60  # of the encoder
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -46,11 +57,11 @@ class Reading:
 class Encoded:
     """What the encoder and the predictor make of a batch; `alphas` and `upsampled` on the CPU."""
 
-    hidden: Tensor  # (batch, n_frames + 1, dim) float32, zero after an item's end
-    n_frames: Tensor  # (batch,)
-    alphas: Tensor  # (batch, n_frames + 1) float32, zero after an item's tail
-    upsampled: Tensor  # (batch, 3 * n_frames) float32
-    n_tokens: Tensor  # (batch,), on the device
+    hidden: Tensor  # (n_rows, dim) float32
+    frames: Rows
+    alphas: Tensor  # (batch, longest + 1) float32, zero after an item's tail
+    upsampled: Tensor  # (batch, 3 * longest) float32, zero after an item's end
+    n_tokens: Tensor  # (batch,) int64, on the CPU
 
 
 class Paraformer:
@@ -60,8 +71,11 @@ class Paraformer:
         """Raises ModelUnavailable where the directory or the settings cannot be used."""
         self._device = prepare(settings, DTYPES)
         checkpoint = load_checkpoint(model_dir, settings.name, classes=CLASSES)
-        self._half = HALF.get(settings.dtype)
+        check_supported(checkpoint.model, settings.name)
+        self._dtype = HALF.get(settings.dtype, torch.float32)
         self._model = checkpoint.model.to(self._device)
+        if settings.device == "cpu":
+            replace_linears(self._model, PrepackedLinear)
         self._tokens = checkpoint.tokens
         self._silent_ids = {self._model.sos, self._model.eos, self._model.blank_id}
         self._fbank = Fbank(settings.device)
@@ -72,6 +86,9 @@ class Paraformer:
         self._takes_hotwords = checkpoint.config["model"] == "SeacoParaformer"
         family = "paraformer" if self._takes_hotwords else "paraformer-bicif"
         self.info = asr_info(family, settings)
+        n_frames = self.info.max_segment_ms // FRAME_MS + 1
+        dim = checkpoint.lfr_m * N_MELS
+        self._positions = positions(self._model.encoder, n_frames, dim).to(self._device)
 
     def transcribe(self, batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
         """One recognition per item of int16 samples, in order; empty where no word is heard.
@@ -112,99 +129,84 @@ class Paraformer:
         return normalise(stack_frames(self._fbank(audio), width=width, stride=stride), self._cmvn)
 
     def encode(self, features: Sequence[Tensor]) -> Encoded:
-        """Encoder and predictor over a padded batch."""
-        n_frames = torch.tensor([len(item) for item in features], device=self._device)
-        with self._autocast():
-            hidden, _, _ = self._model.encoder(pad_sequence(list(features), True), n_frames)
-        hidden = hidden.float()
-        n_padded = hidden.shape[1]
-        mask = torch.arange(n_padded, device=self._device) < n_frames[:, None]
-        hidden = hidden * mask[:, :, None]  # the predictor's convolution sees one frame ahead
-        alphas = F.pad(self._alphas(hidden) * mask, (0, 1)).cpu()
-        upsampled = self._upsampled_alphas(hidden, n_frames).cpu()
-        lengths = n_frames.tolist()
-        rows = range(len(lengths))
-        alphas[rows, lengths] += self._model.predictor.tail_threshold
+        """Encoder and predictor over a batch."""
+        frames = self._rows([len(item) for item in features])
+        hidden = encode(self._model.encoder, self._placed(features), frames, self._dtype).float()
+        predictor = self._model.predictor
+        alphas = F.pad(frame_weights(predictor, hidden, frames), (0, 1)).cpu()
+        upsampled = time_weights(predictor, hidden, frames).cpu()
+        lengths = frames.lengths
+        alphas[range(len(lengths)), lengths] += predictor.tail_threshold
         # each row is summed alone: a sum over padding is rounded in another order
-        sums = [alphas[row, : lengths[row] + 1].clone().sum() for row in rows]
-        n_tokens = torch.stack(sums).floor().long().to(self._device)
-        return Encoded(F.pad(hidden, (0, 0, 0, 1)), n_frames, alphas, upsampled, n_tokens)
+        sums = [alphas[row, : n + 1].clone().sum() for row, n in enumerate(lengths)]
+        return Encoded(hidden, frames, alphas, upsampled, torch.stack(sums).floor().long())
 
-    def _alphas(self, hidden: Tensor) -> Tensor:
-        """The weight of each frame, (batch, n_frames)."""
-        predictor = self._model.predictor
-        context = torch.relu(predictor.cif_conv1d(predictor.pad(hidden.transpose(1, 2))))
-        weights = torch.sigmoid(predictor.cif_output(context.transpose(1, 2)))
-        scaled: Tensor = weights * predictor.smooth_factor - predictor.noise_threshold
-        return torch.relu(scaled).squeeze(-1)
+    def _rows(self, lengths: Sequence[int]) -> Rows:
+        return Rows(lengths, self._device, by_item=self._device.type == "cpu")
 
-    def _upsampled_alphas(self, hidden: Tensor, n_frames: Tensor) -> Tensor:
-        """The weights that time the tokens, (batch, 3 * n_frames), in one pass of the LSTM."""
-        predictor = self._model.predictor
-        frames = predictor.upsample_cnn(hidden.transpose(1, 2)).transpose(1, 2)
-        if len(frames) == 1:
-            states, _ = predictor.blstm(frames)
-        else:  # packed: the backward direction must start at the item's own end
-            lengths = (n_frames * predictor.upsample_times).cpu()
-            packed = pack_padded_sequence(frames, lengths, True, enforce_sorted=False)
-            states, _ = pad_packed_sequence(predictor.blstm(packed)[0], batch_first=True)
-        weights = torch.sigmoid(predictor.cif_output2(states))
-        scaled: Tensor = weights * predictor.smooth_factor2 - predictor.noise_threshold2
-        return torch.relu(scaled).squeeze(-1)
+    def _placed(self, features: Sequence[Tensor]) -> Tensor:
+        """The features end to end, scaled and with the places' part, (n_rows, dim)."""
+        encoder = self._model.encoder
+        table, longest = self._positions, max(len(item) for item in features)
+        if longest > len(table):
+            table = positions(encoder, longest, table.shape[1]).to(self._device)
+        scale = encoder.output_size() ** 0.5
+        return torch.cat([item * scale + table[: len(item)] for item in features])
 
     def decode(self, encoded: Encoded, hints: Hints) -> list[Reading]:
         """The words of each item of an encoded batch."""
-        if not encoded.n_tokens.any():
-            return [Reading()] * len(encoded.n_tokens)
-        ids = self.token_ids(encoded, hints).cpu()
-        return [
-            self._reading(
-                ids[row, :n_tokens].tolist(), encoded.upsampled[row, : 3 * n_frames], n_tokens
-            )
-            for row, (n_tokens, n_frames) in enumerate(
-                zip(encoded.n_tokens.tolist(), encoded.n_frames.tolist(), strict=True)
-            )
-        ]
+        readings = [Reading()] * len(encoded.n_tokens)
+        n_tokens = encoded.n_tokens.tolist()
+        speaking = [row for row, n in enumerate(n_tokens) if n]
+        if not speaking:
+            return readings
+        ids = iter(self.token_ids(encoded, hints).tolist())
+        for row in speaking:
+            times = encoded.upsampled[row, : 3 * encoded.frames.lengths[row]]
+            readings[row] = self._reading(list(islice(ids, n_tokens[row])), times, n_tokens[row])
+        return readings
 
     def token_ids(self, encoded: Encoded, hints: Hints) -> Tensor:
-        """The likeliest token at each place, (batch, max(n_tokens))."""
-        acoustic = self.acoustic(encoded)
-        logits, states = self.logits(encoded, acoustic)
+        """The likeliest token at each place of the items that have any, (n_rows of tokens,)."""
+        logits, states, acoustic, tokens = self.logits(encoded)
         ids = logits.argmax(-1)
         hotwords = self._spell(hints)
         if not hotwords:
             return ids
-        with self._autocast():
-            return bias(
+        return tokens.unpad(
+            bias(
                 self._model,
-                ids,
+                tokens.pad(ids),
                 hotwords=represent(self._model, list(hotwords.values()), self._device),
-                acoustic=acoustic,
-                hidden=states,
-                n_tokens=encoded.n_tokens,
+                acoustic=tokens.pad(acoustic),
+                hidden=tokens.pad(states),
+                n_tokens=tokens.lengths_on_device,
             )
+        )
 
-    def logits(self, encoded: Encoded, acoustic: Tensor) -> tuple[Tensor, Tensor]:
-        """(batch, max(n_tokens), vocabulary), and the decoder's last layer; padding is noise."""
-        with self._autocast():
-            logits, states, _ = self._model.decoder(
-                encoded.hidden[:, :-1],
-                encoded.n_frames,
-                acoustic,
-                encoded.n_tokens,
-                return_hidden=True,
-                return_both=True,
-            )
-        return logits, states
+    def logits(self, encoded: Encoded) -> tuple[Tensor, Tensor, Tensor, Rows]:
+        """(n_rows of tokens, vocabulary), the decoder's last layer and its input, and the rows.
 
-    def acoustic(self, encoded: Encoded) -> Tensor:
-        """The decoder's input: one vector for each token, (batch, max(n_tokens), dim)."""
+        Items without a token have no part in them.
+        """
+        speaking = [row for row, n in enumerate(encoded.n_tokens.tolist()) if n]
+        items = list(encoded.frames.items())
+        hidden = encoded.hidden
+        if len(speaking) < len(items):
+            hidden = torch.cat([hidden[items[row]] for row in speaking])
+        frames = self._rows([encoded.frames.lengths[row] for row in speaking])
+        tokens = self._rows(encoded.n_tokens[speaking].tolist())
         weights = token_weights(
-            encoded.alphas.numpy(),
-            encoded.n_tokens.cpu().numpy(),
+            encoded.alphas[speaking].numpy(),
+            encoded.n_tokens[speaking].numpy(),
             threshold=self._model.predictor.threshold,
         )
-        return torch.from_numpy(weights).to(self._device) @ encoded.hidden
+        # the frame after the last has a weight and no hidden vector
+        padded = torch.from_numpy(weights)[:, :, : frames.longest].to(self._device)
+        acoustic = tokens.unpad(padded @ frames.pad(hidden))
+        decoder = self._model.decoder
+        states = decode(decoder, acoustic.to(self._dtype), tokens, hidden.to(self._dtype), frames)
+        return decoder.output_layer(states), states.float(), acoustic, tokens
 
     def _spell(self, hints: Hints) -> dict[str, list[int]]:
         if not self._takes_hotwords:
@@ -219,11 +221,6 @@ class Paraformer:
         scale = torch.tensor([n_tokens]) / upsampled.clone().unsqueeze(0).sum(-1)
         times = pad_times(token_times(upsampled * scale, len(tokens)), len(tokens))
         return postprocess(tokens, times)
-
-    def _autocast(self) -> contextlib.AbstractContextManager[object]:
-        if self._half is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self._device.type, dtype=self._half)
 
 
 def postprocess(tokens: list[str], times: Times) -> Reading:

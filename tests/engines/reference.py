@@ -77,8 +77,7 @@ def is_tie(engine: Paraformer, audio: Audio) -> bool:
     encoded = engine.encode([engine.features(audio)])
     if not encoded.n_tokens.any():
         return False
-    logits, _ = engine.logits(encoded, engine.acoustic(encoded))
-    best = logits[0].topk(2).values
+    best = engine.logits(encoded)[0].topk(2).values
     upsampled = encoded.upsampled[0] * (encoded.n_tokens[0] / encoded.upsampled[0].sum())
     return bool(
         (best[:, 0] - best[:, 1]).min() < TIE_LOGIT_GAP
