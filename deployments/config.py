@@ -151,4 +151,7 @@ class AppConfig(Settings):
             on_cpu = [name for name, pool in self.pools.items() if not pool.num_gpus]
             if self.dtype in HALF and on_cpu:
                 raise ValueError(f"dtype {self.dtype}: pool {on_cpu[0]!r} runs on CPUs, in fp32")
+            on_gpu = [name for name, pool in self.pools.items() if pool.num_gpus]
+            if self.dtype == "int8" and on_gpu:
+                raise ValueError(f"dtype int8 runs on CPUs: pool {on_gpu[0]!r} declares a GPU")
         return self

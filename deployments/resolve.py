@@ -33,7 +33,7 @@ def resolve(config: AppConfig, nodes: Sequence[Node]) -> tuple[AppConfig, tuple[
         asr, note = choose_asr(models)
         models, notes = models.model_copy(update={"asr": asr}), (*notes, note)
         logger.warning(note)
-    if not ENGINES[identify(models.asr).family].gpu:
+    if config.dtype == "int8" or not ENGINES[identify(models.asr).family].gpu:
         nodes = [replace(node, num_gpus=0.0, accelerator_type="") for node in nodes]
     dtype: str = config.dtype
     if (

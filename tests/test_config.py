@@ -71,6 +71,7 @@ def test_the_fleet_in_the_comments_is_valid_too() -> None:
         {"pools": {"a": {"min_replicas": 3, "max_replicas": 2}}},
         {"dtype": "float16"},
         {"dtype": "fp16", "pools": {"a": {"num_gpus": 0.5}, "b": {}}},
+        {"dtype": "int8", "pools": {"a": {"num_gpus": 0.5}}},
         {"pools": {"vad": {}}},
         {"vad": {"min_replicas": 0}},
         {"limits": {"max_audio_hours": 0}},
@@ -100,6 +101,13 @@ def test_auto_on_a_gpu_machine_is_half_precision_with_fractions() -> None:
     assert pool.num_gpus * pool.max_replicas + resolved.vad.num_gpus <= 1
     assert resolved.vad.num_gpus > 0
     assert resolved.punctuation.num_gpus > 0
+
+
+def test_int8_is_for_cpus_whatever_else_there_is() -> None:
+    resolved, _ = resolve.resolve(AppConfig(models=Models(**FAKES), dtype="int8"), ONE_T4)
+
+    assert resolved.pools != "auto"
+    assert (resolved.dtype, [p.num_gpus for p in resolved.pools.values()]) == ("int8", [0.0])
 
 
 def test_a_cpu_pool_beside_a_gpu_keeps_all_in_full_precision() -> None:

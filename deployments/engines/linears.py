@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +28,7 @@ class PrepackedLinear(nn.Module):
         return rows
 
 
-def replace_linears(module: nn.Module, make: type[nn.Module]) -> None:
+def replace_linears(module: nn.Module, make: Callable[[nn.Linear], nn.Module]) -> None:
     """Puts `make(linear)` in the place of every `nn.Linear` inside the module."""
     for name, child in module.named_children():
         if type(child) is nn.Linear:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ from deployments.core.text import join_words
 from deployments.core.types import SAMPLES_PER_MS, Audio, Hints, Recognition
 from deployments.engines.checkpoint import load_checkpoint, sentence_postprocess
 from deployments.engines.cif import token_weights
-from deployments.engines.device import prepare
+from deployments.engines.device import Dtypes, prepare
 from deployments.engines.features import (
     N_MELS,
     Fbank,
@@ -32,6 +33,7 @@ from deployments.engines.features import (
     stack_frames,
 )
 from deployments.engines.hotwords import bias, read_seg_dict, represent, spell_all
+from deployments.engines.int8 import quantise
 from deployments.engines.linears import PrepackedLinear, replace_linears
 from deployments.engines.packed import Rows
 from deployments.engines.predictor import frame_weights, time_weights
@@ -40,7 +42,7 @@ from deployments.engines.sanm import check_supported, decode, encode, positions
 from deployments.engines.timestamps import Times, fit_words, pad_times, token_times
 
 CLASSES = ("SeacoParaformer", "BiCifParaformer")
-DTYPES = {"cpu": ("fp32",), "cuda": ("fp32", "fp16", "bf16")}
+DTYPES = {"cpu": ("fp32", "int8"), "cuda": ("fp32", "fp16", "bf16")}
 FRAME_MS = 60  # of the encoder
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -67,14 +69,30 @@ class Encoded:
 class Paraformer:
     """Reads Mandarin speech; hotwords where the model is SeACo."""
 
-    def __init__(self, model_dir: Path, settings: EngineSettings) -> None:
-        """Raises ModelUnavailable where the directory or the settings cannot be used."""
-        self._device = prepare(settings, DTYPES)
+    def __init__(
+        self,
+        model_dir: Path,
+        settings: EngineSettings,
+        *,
+        dtypes: Dtypes = DTYPES,
+        by_item: bool | None = None,
+    ) -> None:
+        """Raises ModelUnavailable where the directory or the settings cannot be used.
+
+        `dtypes` are those that are allowed, `by_item` is how rows are mixed (see `Rows`; None: as
+        is best on the device). Tests change both, to try on a CPU what a GPU does.
+        """
+        self._device = prepare(settings, dtypes)
+        self._by_item = settings.device == "cpu" if by_item is None else by_item
         checkpoint = load_checkpoint(model_dir, settings.name, classes=CLASSES)
         check_supported(checkpoint.model, settings.name)
         self._dtype = HALF.get(settings.dtype, torch.float32)
         self._model = checkpoint.model.to(self._device)
-        if settings.device == "cpu":
+        if settings.dtype == "int8":
+            quantise(self._model)
+        if self._dtype is not torch.float32:
+            halve(self._model, self._dtype)
+        elif settings.device == "cpu":
             replace_linears(self._model, PrepackedLinear)
         self._tokens = checkpoint.tokens
         self._silent_ids = {self._model.sos, self._model.eos, self._model.blank_id}
@@ -142,7 +160,7 @@ class Paraformer:
         return Encoded(hidden, frames, alphas, upsampled, torch.stack(sums).floor().long())
 
     def _rows(self, lengths: Sequence[int]) -> Rows:
-        return Rows(lengths, self._device, by_item=self._device.type == "cpu")
+        return Rows(lengths, self._device, by_item=self._by_item)
 
     def _placed(self, features: Sequence[Tensor]) -> Tensor:
         """The features end to end, scaled and with the places' part, (n_rows, dim)."""
@@ -221,6 +239,19 @@ class Paraformer:
         scale = torch.tensor([n_tokens]) / upsampled.clone().unsqueeze(0).sum(-1)
         times = pad_times(token_times(upsampled * scale, len(tokens)), len(tokens))
         return postprocess(tokens, times)
+
+
+def halve(model: Any, dtype: torch.dtype) -> None:
+    """Casts the weights that take the time; what sums up to a token stays in float32.
+
+    Of the hotword decoder nothing is cast, nor the embedding that it reads.
+    """
+    decoder, predictor = model.decoder, model.predictor
+    parts = [model.encoder, decoder.decoders, decoder.decoders2, decoder.decoders3]
+    parts += [decoder.after_norm, decoder.output_layer, predictor.upsample_cnn, predictor.blstm]
+    for part in parts:
+        if part is not None:
+            part.to(dtype)
 
 
 def postprocess(tokens: list[str], times: Times) -> Reading:

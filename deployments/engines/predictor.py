@@ -21,7 +21,7 @@ def frame_weights(predictor: Any, hidden: Tensor, rows: Rows) -> Tensor:
     """
     padded = rows.pad(hidden).transpose(1, 2)
     context = torch.relu(predictor.cif_conv1d(predictor.pad(padded))).transpose(1, 2)
-    weights = torch.sigmoid(predictor.cif_output(context).float())
+    weights = torch.sigmoid(predictor.cif_output(context))
     scaled = torch.relu(weights * predictor.smooth_factor - predictor.noise_threshold)
     return scaled.squeeze(-1) * rows.mask
 
@@ -33,14 +33,14 @@ def time_weights(predictor: Any, hidden: Tensor, rows: Rows) -> Tensor:
     """
     times = predictor.upsample_times
     frames = rows.times(times)
-    upsampled = upsample(predictor.upsample_cnn, hidden)
+    upsampled = upsample(predictor.upsample_cnn, hidden.to(predictor.upsample_cnn.weight.dtype))
     if len(rows.lengths) == 1:
         states, _ = predictor.blstm(upsampled.unsqueeze(0))
     else:  # packed: the backward direction must start at the item's own end
         lengths = torch.tensor(frames.lengths)
         packed = pack_padded_sequence(frames.pad(upsampled), lengths, True, enforce_sorted=False)
         states, _ = pad_packed_sequence(predictor.blstm(packed)[0], batch_first=True)
-    weights = torch.sigmoid(predictor.cif_output2(states).float())
+    weights = torch.sigmoid(predictor.cif_output2(states.float()))
     scaled = torch.relu(weights * predictor.smooth_factor2 - predictor.noise_threshold2)
     return scaled.squeeze(-1) * frames.mask
 

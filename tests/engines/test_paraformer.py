@@ -122,7 +122,7 @@ def test_threads_may_share_an_engine(case: Case) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        EngineSettings(dtype="int8"),
+        EngineSettings(dtype="int8", device="cuda"),
         EngineSettings(dtype="fp16"),
         EngineSettings(dtype="fp16", device="tpu"),
     ],
