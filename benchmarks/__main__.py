@@ -44,6 +44,10 @@ BENCHMARKS = {
         "benchmarks.punctuation:run",
         "CT-Transformer against FunASR on one thread: a batch of documents, and a long one.",
     ),
+    "engine": Benchmark(
+        "benchmarks.engine:run",
+        "The Paraformer engine against FunASR's AutoModel on one core: speed, overhead, equality.",
+    ),
     "accuracy": Benchmark(
         "benchmarks.served_accuracy:run",
         "Character error rate of the Whisper default through HTTP and of its engine directly.",

@@ -1,0 +1,221 @@
+"""`engine`: the Paraformer engine against FunASR's `AutoModel.generate`, on one core.
+
+CPU time of one thread, in turns, the median of the repeats. The segments have the lengths of a
+log-normal law as in speech (mean 4 s, half of what a VAD gives on a meeting, to keep a run
+short). Agreement between number formats is on random weights: it shows that the arithmetic is
+right, and says nothing of accuracy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from difflib import SequenceMatcher
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+
+from benchmarks.random_models import Size, write_paraformer
+from benchmarks.results import Figures
+from benchmarks.served import cpu_pool, say
+from benchmarks.synthetic_audio import voice
+from deployments.core.batching import pack, padded_ms
+from deployments.core.types import SAMPLES_PER_MS, Audio, Hints
+from deployments.engines.paraformer import Paraformer, Reading
+from deployments.engines.protocols import EngineSettings
+
+SEED = 7
+SHORTEST_MS, LONGEST_MS = 500, 15_000
+MU, SIGMA = 1.2, 0.7  # of the logarithm of the seconds
+HALF = {"cpu": ("fp16", "bf16")}  # for the agreement alone: a CPU is slower in them
+NO_HINTS = Hints()
+BATCH_SIZES = (1, 4, 12)
+
+
+def run(
+    segments: Annotated[int, typer.Option(help="Segments of a round.")] = 60,
+    repeats: Annotated[int, typer.Option(help="Rounds, of which the median counts.")] = 5,
+    size: Annotated[Size, typer.Option(help="Geometry of the network.")] = Size.LARGE,
+    agreement_segments: Annotated[
+        int, typer.Option(help="Segments on which number formats are compared; 0: none.")
+    ] = 12,
+) -> Figures:
+    """fp32 and int8 against AutoModel; at tiny geometry, where only overhead is left, too."""
+    before = torch.get_num_threads()
+    audios = make_segments(segments)
+    try:
+        with TemporaryDirectory() as root:
+            model_dir = write_paraformer(Path(root) / "asr", size=size)
+            tiny_dir = write_paraformer(Path(root) / "tiny", size=Size.TINY)
+            figures = against_automodel(model_dir, audios, repeats=repeats)
+            if agreement_segments:
+                figures |= agreements(model_dir, audios[::-1][:agreement_segments])
+            say("Tiny geometry:")
+            tiny = against_automodel(tiny_dir, audios, repeats=repeats)
+    finally:
+        torch.set_num_threads(before)
+    seconds = sum(map(len, audios)) / SAMPLES_PER_MS / 1000
+    return {
+        "weights": f"random, {size}, SeACo",
+        "segments": segments,
+        "audio_s": seconds,
+        "longest_s": max(map(len, audios)) / SAMPLES_PER_MS / 1000,
+        "repeats": repeats,
+        **figures,
+        "overhead_ratio": tiny["fp32_speedup"],
+        "identical_tiny": tiny["identical"],
+    }
+
+
+def make_segments(count: int) -> list[Audio]:
+    """The same voices every time, shortest first."""
+    rng = random.Random(SEED)
+    lengths_ms = sorted(
+        round(min(LONGEST_MS, max(SHORTEST_MS, 1000 * rng.lognormvariate(MU, SIGMA))))
+        for _ in range(count)
+    )
+    return [voice(n_ms, seed=SEED + i) for i, n_ms in enumerate(lengths_ms)]
+
+
+def against_automodel(model_dir: Path, audios: Sequence[Audio], *, repeats: int) -> Figures:
+    """CPU time of both sides on the same segments, and whether they read the same."""
+    automodel = AutoModelAlone(model_dir)
+    engines = {
+        dtype: Paraformer(model_dir, EngineSettings(dtype=dtype)) for dtype in ("fp32", "int8")
+    }
+    lengths_ms = [len(audio) // SAMPLES_PER_MS for audio in audios]
+    batches = pack(lengths_ms, budget_ms=round(cpu_pool(1).batch_audio_s * 1000))
+    n_padded_ms = sum(padded_ms([lengths_ms[i] for i in batch]) for batch in batches)
+
+    say("Warm-up, and whether the readings are the same ...")
+    expected = [automodel.read(audio) for audio in audios]
+    found = read_all(engines["fp32"], audios, batches)
+    read_all(engines["int8"], audios, batches)
+
+    sides: dict[str, Callable[[], object]] = {
+        "automodel": lambda: [automodel.generate(audio) for audio in audios],
+        **{
+            dtype: lambda engine=engine: [  # type: ignore[misc]
+                engine.transcribe([audios[i] for i in batch], NO_HINTS) for batch in batches
+            ]
+            for dtype, engine in engines.items()
+        },
+    }
+    took: dict[str, list[float]] = {side: [] for side in sides}
+    for _ in range(repeats):
+        for side, work in sides.items():
+            took[side].append(cpu_seconds(work))
+        say("  " + ", ".join(f"{side} {times[-1]:.2f} s" for side, times in took.items()))
+    theirs = took["automodel"]
+    speedup = {
+        dtype: median(a / b for a, b in zip(theirs, took[dtype], strict=True)) for dtype in engines
+    }
+    audio_s = sum(lengths_ms) / 1000
+    return {
+        "fp32_speedup": speedup["fp32"],
+        "int8_speedup": speedup["int8"],
+        "identical": int(found == expected),
+        "n_batches": len(batches),
+        "padding_waste": n_padded_ms / sum(lengths_ms) - 1,
+        "automodel_rtfx_per_core": audio_s / median(theirs),
+        "fp32_rtfx_per_core": audio_s / median(took["fp32"]),
+        "int8_rtfx_per_core": audio_s / median(took["int8"]),
+    }
+
+
+def read_all(
+    engine: Paraformer, audios: Sequence[Audio], batches: Sequence[Sequence[int]]
+) -> list[Reading]:
+    """The readings in the order of the audios."""
+    readings = [Reading()] * len(audios)
+    for batch in batches:
+        found = engine.read([audios[i] for i in batch], NO_HINTS)
+        for index, reading in zip(batch, found, strict=True):
+            readings[index] = reading
+    return readings
+
+
+def agreements(model_dir: Path, audios: Sequence[Audio]) -> Figures:
+    """How far other formats read as fp32 does, for each size of a batch."""
+    exact = Paraformer(model_dir, EngineSettings())
+    expected = [exact.read([audio], NO_HINTS)[0] for audio in audios]
+    figures: Figures = {}
+    for dtype in ("int8", "bf16", "fp16"):
+        say(f"Agreement of {dtype} with fp32 ...")
+        engine = (
+            Paraformer(model_dir, EngineSettings(dtype=dtype))
+            if dtype == "int8"
+            else Paraformer(model_dir, EngineSettings(dtype=dtype), dtypes=HALF, by_item=False)
+        )
+        for n in BATCH_SIZES:
+            batches = [list(range(len(audios)))[at : at + n] for at in range(0, len(audios), n)]
+            figures[f"agreement_{dtype}_batch_{n}"] = agreement(
+                read_all(engine, audios, batches), expected
+            )
+    return figures
+
+
+def agreement(found: Sequence[Reading], expected: Sequence[Reading]) -> float:
+    """The part of the words that two readings share, in order; 1 is all."""
+    shared = total = 0
+    for a, b in zip(found, expected, strict=True):
+        matcher = SequenceMatcher(None, a.texts, b.texts, autojunk=False)
+        shared += 2 * sum(block.size for block in matcher.get_matching_blocks())
+        total += len(a.texts) + len(b.texts)
+    return shared / max(1, total)
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """CPU time of this process for one call."""
+    began_s = time.process_time()
+    work()
+    return time.process_time() - began_s
+
+
+class AutoModelAlone:
+    """FunASR's `AutoModel`, fed one segment at a time on one thread."""
+
+    def __init__(self, model_dir: Path) -> None:
+        with quiet():
+            from funasr import AutoModel
+
+            self._model: Any = AutoModel(
+                model=str(model_dir),
+                device="cpu",
+                ncpu=1,
+                disable_update=True,
+                disable_pbar=True,
+                log_level="ERROR",
+            )
+
+    def generate(self, audio: Audio) -> list[dict[str, Any]]:
+        """FunASR's own result."""
+        with quiet():
+            found: list[dict[str, Any]] = self._model.generate(
+                input=[audio.astype(np.float32) / 32768]
+            )
+        return found
+
+    def read(self, audio: Audio) -> Reading:
+        """Its words and times."""
+        found = self.generate(audio)
+        result = found[0] if found and found[0] else {}
+        times = tuple((start, end) for start, end in result.get("timestamp", ()))
+        return Reading(tuple(result.get("text", "").split()), times)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """FunASR prints and warns; neither is ours to repair."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
