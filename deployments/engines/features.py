@@ -9,7 +9,7 @@ so a recording may be cut at any frame and read in chunks of bounded memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deployments.core.types import SAMPLE_RATE_HZ, Audio
+from deployments.engines.packed import Rows, to_device
 
 FRAME_SAMPLES = 400  # 25 ms
 SHIFT_SAMPLES = 160  # 10 ms
@@ -47,6 +48,23 @@ class Fbank:
         """Features of the whole audio, (n_frames, 80)."""
         chunks = list(self.chunks(audio))
         return torch.cat(chunks) if chunks else torch.empty(0, N_MELS, device=self._device)
+
+    def of_all(self, audios: Sequence[Audio], *, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
+        """Features of all audios end to end, (n_frames of all, 80); one copy to the device."""
+        ends = np.cumsum([len(audio) for audio in audios])
+        firsts = [
+            end - len(audio) + SHIFT_SAMPLES * np.arange(count_frames(len(audio)))
+            for end, audio in zip(ends, audios, strict=True)
+        ]
+        samples = to_device(torch.from_numpy(np.concatenate(audios)), self._device).float()
+        first = to_device(torch.from_numpy(np.concatenate(firsts)), self._device)
+        within = torch.arange(FRAME_SAMPLES, device=self._device)
+        return torch.cat(
+            [
+                self._log_mel(samples[some[:, None] + within])
+                for some in torch.split(first, chunk_frames)
+            ]
+        )
 
     def chunks(self, audio: Audio, *, chunk_frames: int = CHUNK_FRAMES) -> Iterator[Tensor]:
         """The same features in consecutive pieces of at most `chunk_frames` frames."""
@@ -98,6 +116,17 @@ def stack_frames(frames: Tensor, *, width: int, stride: int) -> Tensor:
     ).contiguous()
     dim = frames.shape[1]
     return padded.as_strided((n_out, width * dim), (stride * dim, 1))
+
+
+def stack_all(frames: Tensor, rows: Rows, *, width: int, stride: int) -> tuple[Tensor, Rows]:
+    """`stack_frames` of every item of packed frames, and the layout of what comes out."""
+    stacked = Rows([-(-n // stride) for n in rows.lengths], rows.device, by_item=rows.by_item)
+    centres = [
+        np.clip(stride * np.arange(n_out)[:, None] + np.arange(width) - (width - 1) // 2, 0, n - 1)
+        for n, n_out in zip(rows.lengths, stacked.lengths, strict=True)
+    ]
+    index = np.concatenate([c + start for c, start in zip(centres, rows.starts, strict=True)])
+    return frames[to_device(torch.from_numpy(index), rows.device)].flatten(1), stacked
 
 
 def normalise(features: Tensor, cmvn: Tensor | None) -> Tensor:

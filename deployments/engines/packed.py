@@ -141,6 +141,17 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
+def to_host(*tensors: Tensor) -> list[Tensor]:
+    """The tensors on the CPU; a GPU is waited for once, whatever their number."""
+    if all(tensor.device.type != "cuda" for tensor in tensors):
+        return [tensor.cpu() for tensor in tensors]
+    copies = [torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for t in tensors]
+    for copy, tensor in zip(copies, tensors, strict=True):
+        copy.copy_(tensor, non_blocking=True)
+    torch.cuda.current_stream().synchronize()
+    return copies
+
+
 @compiled
 def _remember(
     rows: NDArray[np.float32],

@@ -16,27 +16,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from deployments.core.errors import EngineFailed, OutOfMemory
 from deployments.core.text import join_words
 from deployments.core.types import SAMPLES_PER_MS, Audio, Hints, Recognition
 from deployments.engines.checkpoint import load_checkpoint, sentence_postprocess
-from deployments.engines.cif import token_weights
+from deployments.engines.cif import Scan, acoustic_weights, scan, take
 from deployments.engines.device import Dtypes, prepare
 from deployments.engines.features import (
     N_MELS,
     Fbank,
     count_frames,
     normalise,
-    stack_frames,
+    stack_all,
 )
 from deployments.engines.hotwords import bias, read_seg_dict, represent, spell_all
 from deployments.engines.int8 import quantise
 from deployments.engines.linears import PrepackedLinear, replace_linears
-from deployments.engines.packed import Rows
-from deployments.engines.predictor import frame_weights, time_weights
+from deployments.engines.packed import Rows, to_device, to_host
+from deployments.engines.predictor import add_tail, frame_weights, time_weights
 from deployments.engines.protocols import EngineSettings, asr_info
 from deployments.engines.sanm import check_supported, decode, encode, positions
 from deployments.engines.timestamps import Times, fit_words, pad_times, token_times
@@ -57,13 +56,15 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What the encoder and the predictor make of a batch; `alphas` and `upsampled` on the CPU."""
+    """What the encoder and the predictor make of a batch, on the CPU but where it says."""
 
-    hidden: Tensor  # (n_rows, dim) float32
+    hidden: Tensor  # (n_rows, dim) float32, on the device
     frames: Rows
     alphas: Tensor  # (batch, longest + 1) float32, zero after an item's tail
-    upsampled: Tensor  # (batch, 3 * longest) float32, zero after an item's end
-    n_tokens: Tensor  # (batch,) int64, on the CPU
+    upsampled: Tensor  # (batch, 3 * longest) float32, zero after an item's end, on the device
+    n_tokens: Tensor  # (batch,) int64
+    found: Scan | None  # where the items fire, on the device; None: the compiled loop finds it
+    doubtful: Tensor  # (batch,) bool: the compiled loop decides here too
 
 
 class Paraformer:
@@ -130,46 +131,51 @@ class Paraformer:
         """
         readings = [Reading()] * len(batch)
         with translate_errors():
-            audible = {
-                index: self.features(audio)
-                for index, audio in enumerate(batch)
-                if count_frames(len(audio)) and audio.any()
-            }
-            if audible:
-                found = self.decode(self.encode(list(audible.values())), hints)
-                for index, reading in zip(audible, found, strict=True):
+            heard = [i for i, a in enumerate(batch) if count_frames(len(a)) and a.any()]
+            if heard:
+                encoded = self.encode(*self.features([batch[i] for i in heard]))
+                for index, reading in zip(heard, self.decode(encoded, hints), strict=True):
                     readings[index] = reading
         return readings
 
-    def features(self, audio: Audio) -> Tensor:
-        """The encoder's input, (n_frames, dim) at 60 ms a frame."""
+    def features(self, audios: Sequence[Audio]) -> tuple[Tensor, Rows]:
+        """The encoder's input, (n_rows, dim) at 60 ms a row, and whose rows they are."""
+        rows = self._rows([count_frames(len(audio)) for audio in audios])
         width, stride = self._lfr
-        return normalise(stack_frames(self._fbank(audio), width=width, stride=stride), self._cmvn)
+        stacked, frames = stack_all(self._fbank.of_all(audios), rows, width=width, stride=stride)
+        return normalise(stacked, self._cmvn), frames
 
-    def encode(self, features: Sequence[Tensor]) -> Encoded:
-        """Encoder and predictor over a batch."""
-        frames = self._rows([len(item) for item in features])
-        hidden = encode(self._model.encoder, self._placed(features), frames, self._dtype).float()
+    def encode(self, features: Tensor, frames: Rows) -> Encoded:
+        """Encoder and predictor over a batch; waits for a GPU once."""
+        hidden = encode(self._model.encoder, self._placed(features, frames), frames, self._dtype)
+        hidden = hidden.float()
         predictor = self._model.predictor
-        alphas = F.pad(frame_weights(predictor, hidden, frames), (0, 1)).cpu()
-        upsampled = time_weights(predictor, hidden, frames).cpu()
+        alphas = frame_weights(predictor, hidden, frames)
+        alphas = add_tail(alphas, frames, predictor.tail_threshold)
+        upsampled = time_weights(predictor, hidden, frames)
         lengths = frames.lengths
-        alphas[range(len(lengths)), lengths] += predictor.tail_threshold
-        # each row is summed alone: a sum over padding is rounded in another order
-        sums = [alphas[row, : n + 1].clone().sum() for row, n in enumerate(lengths)]
-        return Encoded(hidden, frames, alphas, upsampled, torch.stack(sums).floor().long())
+        if self._by_item or predictor.threshold != 1.0:
+            (alphas,) = to_host(alphas)
+            doubtful = torch.ones(len(lengths), dtype=torch.bool)
+            found, n_tokens = None, torch.zeros(len(lengths), dtype=torch.int64)
+        else:
+            found = scan(alphas)
+            alphas, n_tokens, doubtful = to_host(alphas, found.n_tokens, found.doubtful)
+        for row in doubtful.nonzero().flatten().tolist():
+            # alone: a sum over padding is rounded in another order
+            n_tokens[row] = alphas[row, : lengths[row] + 1].clone().sum().floor().long()
+        return Encoded(hidden, frames, alphas, upsampled, n_tokens, found, doubtful)
 
     def _rows(self, lengths: Sequence[int]) -> Rows:
         return Rows(lengths, self._device, by_item=self._by_item)
 
-    def _placed(self, features: Sequence[Tensor]) -> Tensor:
-        """The features end to end, scaled and with the places' part, (n_rows, dim)."""
-        encoder = self._model.encoder
-        table, longest = self._positions, max(len(item) for item in features)
-        if longest > len(table):
-            table = positions(encoder, longest, table.shape[1]).to(self._device)
-        scale = encoder.output_size() ** 0.5
-        return torch.cat([item * scale + table[: len(item)] for item in features])
+    def _placed(self, features: Tensor, frames: Rows) -> Tensor:
+        """The features scaled and with the part of their place, (n_rows, dim)."""
+        encoder, table = self._model.encoder, self._positions
+        if frames.longest > len(table):
+            table = positions(encoder, frames.longest, table.shape[1]).to(self._device)
+        placed: Tensor = features * encoder.output_size() ** 0.5 + table[frames.places]
+        return placed
 
     def decode(self, encoded: Encoded, hints: Hints) -> list[Reading]:
         """The words of each item of an encoded batch."""
@@ -178,9 +184,10 @@ class Paraformer:
         speaking = [row for row, n in enumerate(n_tokens) if n]
         if not speaking:
             return readings
-        ids = iter(self.token_ids(encoded, hints).tolist())
+        all_ids, upsampled = to_host(self.token_ids(encoded, hints), encoded.upsampled)
+        ids = iter(all_ids.tolist())
         for row in speaking:
-            times = encoded.upsampled[row, : 3 * encoded.frames.lengths[row]]
+            times = upsampled[row, : 3 * encoded.frames.lengths[row]]
             readings[row] = self._reading(list(islice(ids, n_tokens[row])), times, n_tokens[row])
         return readings
 
@@ -214,14 +221,19 @@ class Paraformer:
             hidden = torch.cat([hidden[items[row]] for row in speaking])
         frames = self._rows([encoded.frames.lengths[row] for row in speaking])
         tokens = self._rows(encoded.n_tokens[speaking].tolist())
-        weights = token_weights(
-            encoded.alphas[speaking].numpy(),
-            encoded.n_tokens[speaking].numpy(),
+        found = encoded.found
+        if found is not None and len(speaking) < len(items):
+            found = take(found, to_device(torch.tensor(speaking), self._device))
+        weights = acoustic_weights(
+            encoded.alphas[speaking],
+            encoded.n_tokens[speaking],
+            found,
+            encoded.doubtful[speaking].nonzero().flatten(),
             threshold=self._model.predictor.threshold,
         )
         # the frame after the last has a weight and no hidden vector
-        padded = torch.from_numpy(weights)[:, :, : frames.longest].to(self._device)
-        acoustic = tokens.unpad(padded @ frames.pad(hidden))
+        weights = weights[:, :, : frames.longest].to(self._device)
+        acoustic = tokens.unpad(weights @ frames.pad(hidden))
         decoder = self._model.decoder
         states = decode(decoder, acoustic.to(self._dtype), tokens, hidden.to(self._dtype), frames)
         return decoder.output_layer(states), states.float(), acoustic, tokens

@@ -26,6 +26,13 @@ def frame_weights(predictor: Any, hidden: Tensor, rows: Rows) -> Tensor:
     return scaled.squeeze(-1) * rows.mask
 
 
+def add_tail(weights: Tensor, rows: Rows, tail: float) -> Tensor:
+    """(n_items, longest + 1): one more frame after an item's last, which completes its token."""
+    places = torch.arange(weights.shape[1] + 1, device=weights.device)
+    after_last = places == rows.lengths_on_device[:, None]
+    return torch.nn.functional.pad(weights, (0, 1)) + after_last * tail
+
+
 def time_weights(predictor: Any, hidden: Tensor, rows: Rows) -> Tensor:
     """The weights that time the tokens, (n_items, times * longest) float32, one LSTM pass.
 

@@ -74,7 +74,7 @@ def differences(
 @torch.inference_mode()
 def is_tie(engine: Paraformer, audio: Audio) -> bool:
     """Whether two tokens are nearly equal, or a CIF sum stands next to where it fires."""
-    encoded = engine.encode([engine.features(audio)])
+    encoded = engine.encode(*engine.features([audio]))
     if not encoded.n_tokens.any():
         return False
     best = engine.logits(encoded)[0].topk(2).values

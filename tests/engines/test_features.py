@@ -12,7 +12,15 @@ from funasr.frontends.wav_frontend import WavFrontend, load_cmvn
 from benchmarks import synthetic_audio
 from benchmarks.model_files import cmvn_text
 from benchmarks.random_models import ASR_DIM
-from deployments.engines.features import Fbank, count_frames, normalise, read_cmvn, stack_frames
+from deployments.engines.features import (
+    Fbank,
+    count_frames,
+    normalise,
+    read_cmvn,
+    stack_all,
+    stack_frames,
+)
+from deployments.engines.packed import Rows
 
 MAX_DIFFERENCE = 1e-3  # in log-mel, whose values are about 10; float32 sums in another order
 
@@ -71,3 +79,17 @@ def test_a_broken_cmvn_file_is_refused(text: str, tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match=r"am\.mvn"):
         read_cmvn(path)
+
+
+@pytest.mark.parametrize("lengths", [(400,), (16_000, 400, 3999, 24_123)])
+def test_items_end_to_end_have_the_features_of_each_alone(lengths: tuple[int, ...]) -> None:
+    audios = [synthetic_audio.voice(2000, seed=i)[:n] for i, n in enumerate(lengths)]
+    fbank = Fbank()
+    rows = Rows([count_frames(n) for n in lengths], torch.device("cpu"), by_item=True)
+
+    frames = fbank.of_all(audios, chunk_frames=50)
+    stacked, layout = stack_all(frames, rows, width=7, stride=6)
+
+    alone = [stack_frames(fbank(audio), width=7, stride=6) for audio in audios]
+    assert layout.lengths == [len(item) for item in alone]
+    torch.testing.assert_close(stacked, torch.cat(alone), atol=2e-4, rtol=1e-5)

@@ -1,0 +1,93 @@
+"""Memory: it does not grow with the number of batches, and a batch too large for it is halved."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from benchmarks import random_models, synthetic_audio
+from deployments.core.chunks import Chunk, ChunkRunner
+from deployments.core.types import SAMPLE_RATE_HZ, Hints
+from deployments.engines.packed import Rows
+from deployments.engines.paraformer import Paraformer
+from deployments.engines.protocols import EngineSettings
+from tests.engines.conftest import Case
+
+NO_HINTS = Hints()
+FRAMES_PER_S = 100  # of the features, the largest thing there is
+ROOM_S = 5.0  # padded seconds that the pretended memory holds
+
+
+class SmallMemory(Paraformer):
+    """Raises what torch raises as soon as a batch is larger than the room."""
+
+    refused: int = 0
+
+    def _rows(self, lengths: Sequence[int]) -> Rows:
+        if len(lengths) * max(lengths) / FRAMES_PER_S > ROOM_S:
+            self.refused += 1
+            raise torch.OutOfMemoryError("the pretended memory is full")
+        return super()._rows(lengths)
+
+
+def runner(engine: Paraformer, budget_s: float) -> ChunkRunner:
+    made = ChunkRunner(engine.transcribe, engine="test", replica="1")
+    made.budget_ms = round(budget_s * 1000)
+    return made
+
+
+def chunk(audios: Sequence[Any]) -> Chunk:
+    return Chunk(np.concatenate(audios), tuple(len(a) for a in audios), NO_HINTS)
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(case: Case) -> None:
+    engine = SmallMemory(case.model_dir, EngineSettings())
+    audios = [audio for audio in case.audios if len(audio) > SAMPLE_RATE_HZ // 2][:24]
+    one = runner(engine, budget_s=60)
+
+    [result] = one.run([chunk(audios)])
+
+    assert list(result.recognitions) == case.engine.transcribe(audios, NO_HINTS)
+    assert engine.refused > 0
+    assert one.n_out_of_memory > 0
+    assert one.budget_ms <= 30_000
+    refused = engine.refused
+    one.budget_ms = min(one.budget_ms, round(ROOM_S * 1000))
+    one.run([chunk(audios)])
+    assert engine.refused == refused
+
+
+def test_a_segment_that_never_fits_is_the_only_one_lost(case: Case) -> None:
+    engine = SmallMemory(case.model_dir, EngineSettings())
+    long = synthetic_audio.voice(6000, seed=1)
+    short = synthetic_audio.voice(900, seed=2)
+
+    [result] = runner(engine, budget_s=60).run([chunk([short, long, short])])
+
+    assert [r.error is None for r in result.recognitions] == [True, False, True]
+    assert "memory" in str(result.recognitions[1].error)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_from_batch_1000_to_10000(tmp_path: Path) -> None:
+    engine = Paraformer(random_models.write_paraformer(tmp_path), EngineSettings())
+    rng = np.random.default_rng(1)
+    voice = synthetic_audio.voice(20_000, seed=1)
+    process = psutil.Process()
+    resident: list[int] = []
+
+    for _ in range(10):
+        for _ in range(1000):
+            lengths = rng.integers(1600, 8000, rng.integers(1, 4))
+            engine.transcribe([voice[: int(n)] for n in lengths], NO_HINTS)
+        gc.collect()
+        resident.append(process.memory_info().rss)
+
+    assert max(resident[1:]) <= 1.02 * resident[0]
