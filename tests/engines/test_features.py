@@ -87,9 +87,11 @@ def test_items_end_to_end_have_the_features_of_each_alone(lengths: tuple[int, ..
     fbank = Fbank()
     rows = Rows([count_frames(n) for n in lengths], torch.device("cpu"), by_item=True)
 
-    frames = fbank.of_all(audios, chunk_frames=50)
+    frames = fbank.of_all(audios)
     stacked, layout = stack_all(frames, rows, width=7, stride=6)
 
     alone = [stack_frames(fbank(audio), width=7, stride=6) for audio in audios]
     assert layout.lengths == [len(item) for item in alone]
     torch.testing.assert_close(stacked, torch.cat(alone), atol=2e-4, rtol=1e-5)
+    gathered = fbank.gathered(audios, chunk_frames=50)
+    torch.testing.assert_close(gathered, frames, atol=2e-4, rtol=1e-5)
