@@ -1,4 +1,4 @@
-"""FSMN-VAD: FunASR's network and its rule for speech, in bounded memory and one compiled pass.
+"""FSMN-VAD: FunASR's network and its rule for speech, in bounded memory, spans as they end.
 
 The spans are those of `AutoModel(model=DIR, max_end_silence_time=800,
 max_single_segment_time=30000).generate(...)`. Both must be given to its constructor: else FunASR
@@ -8,38 +8,58 @@ chunks begin. Digital silence, on which FunASR takes the logarithm of zero, is s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from deployments.core.errors import ModelUnavailable
 from deployments.core.types import SAMPLES_PER_MS, Audio, Span
 from deployments.engines.checkpoint import load_checkpoint
 from deployments.engines.device import ONLY_FP32, prepare
-from deployments.engines.endpointing import Rule, find_spans
-from deployments.engines.features import (
-    CHUNK_FRAMES,
-    FRAME_SAMPLES,
-    SHIFT_SAMPLES,
-    Fbank,
-    count_frames,
-    normalise,
-)
+from deployments.engines.endpointing import Endpointer, Rule
+from deployments.engines.features import N_MELS, count_frames
+from deployments.engines.fsmn import FsmnNetwork
 from deployments.engines.protocols import EngineSettings
+from deployments.engines.vad_features import STACK, VadFeatures, decibels, frames_audio
 
 MAX_END_SILENCE_MS = 800
 MAX_SEGMENT_MS = 30_000
-STACK = 5  # frames seen at a time by the network
-CONTEXT = STACK // 2
-SAMPLE_SCALE = np.float32(1 / 32768)
+# Frames in a step, over all of its recordings. On a CPU a step's layers stay in its cache, and a
+# short recording that comes while another is read waits for some 20 ms; a GPU wants more at once.
+STEP_FRAMES = {"cpu": 2000, "cuda": 24_000}
+LEAST_FRAMES = 500  # of one recording in a step: below it the left context is a large part
+
+
+@dataclass(slots=True, eq=False)
+class Scan:
+    """One recording being read: where, and what the rule carries. No features, no scores."""
+
+    audio: Audio
+    n_frames: int
+    endpointer: Endpointer
+    at: int = 0  # the next frame
+
+    @property
+    def finished(self) -> bool:
+        """Whether every frame was read."""
+        return self.at >= self.n_frames
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Frames `first` to `last` of a scan."""
+
+    scan: Scan
+    first: int
+    last: int
 
 
 class FsmnVad:
-    """Finds the speech in a recording of any length."""
+    """Finds the speech in recordings of any length."""
 
     def __init__(self, model_dir: Path, settings: EngineSettings) -> None:
         """Raises ModelUnavailable where the directory or the settings cannot be used."""
@@ -47,58 +67,79 @@ class FsmnVad:
         checkpoint = load_checkpoint(model_dir, settings.name, classes=("FsmnVADStreaming",))
         if (checkpoint.lfr_m, checkpoint.lfr_n) != (STACK, 1):
             raise ModelUnavailable(settings.name, f"its features must be stacked {STACK}/1.")
-        self._encoder = checkpoint.model.encoder.to(self._device)
-        self._cmvn = None if checkpoint.cmvn is None else checkpoint.cmvn.to(self._device)
-        self._fbank = Fbank(settings.device)
+        try:
+            self.network = FsmnNetwork(checkpoint.model.encoder, checkpoint.cmvn, self._device)
+        except ValueError as error:
+            raise ModelUnavailable(settings.name, f"{error}.") from error
+        self.features = VadFeatures(self._device)
         options = checkpoint.model.vad_opts
         self._silence_ids = list(options.sil_pdf_ids)
-        self._rule = Rule.from_options(
+        self.rule = Rule.from_options(
             options, max_end_silence_ms=MAX_END_SILENCE_MS, max_segment_ms=MAX_SEGMENT_MS
         )
+        self._step_frames = STEP_FRAMES[self._device.type]
 
-    @torch.inference_mode()
     def detect(self, audio: Audio) -> list[Span]:
         """Where speech is: sorted, no overlap, inside the audio; none is longer than 30 s."""
-        if not count_frames(len(audio)):
-            return []
-        silence = np.concatenate(list(self._silence_probability(audio)))
-        spans = find_spans(silence, decibels(audio), self._rule)
-        end_ms = len(audio) // SAMPLES_PER_MS
-        return [Span(min(start, end_ms), min(end, end_ms)) for start, end in spans]
+        scan, spans = self.scan(audio), list[Span]()
+        while not scan.finished:
+            spans += self.advance([scan])[0]
+        return spans
 
-    def _silence_probability(self, audio: Audio) -> Iterator[NDArray[np.float64]]:
-        """P(silence) of each 10 ms frame, chunk by chunk.
+    def scan(self, audio: Audio) -> Scan:
+        """A recording at its beginning, to be read by `advance`."""
+        return Scan(audio, count_frames(len(audio)), Endpointer(self.rule))
 
-        The network sees two frames ahead, and far back through the cache of its memory blocks.
+    @torch.inference_mode()
+    def advance(self, scans: Sequence[Scan]) -> list[list[Span]]:
+        """Reads a piece of every scan that is not finished, all of them in one batch.
+
+        The spans that ended, for each scan in turn: final, in time order, after its earlier ones.
+        Their sum over a scan is `detect`, whatever else is read beside it.
         """
-        memory: dict[str, Tensor] = {}
-        for window in with_context(self._fbank.chunks(audio, chunk_frames=CHUNK_FRAMES)):
-            stacked = window.unfold(0, STACK, 1).permute(0, 2, 1).flatten(1)
-            scores = self._encoder(normalise(stacked, self._cmvn)[None], cache=memory)
-            yield scores[0, :, self._silence_ids].double().sum(-1).cpu().numpy()
+        each = max(LEAST_FRAMES, self._step_frames // max(1, len(scans)))
+        stretches = [
+            Stretch(scan, scan.at, min(scan.n_frames, scan.at + each))
+            for scan in scans
+            if not scan.finished
+        ]
+        found: dict[int, list[Span]] = {}
+        for stretch, silence in zip(stretches, self._silence_probability(stretches), strict=True):
+            found[id(stretch.scan)] = _spans(stretch, silence)
+            stretch.scan.at = stretch.last
+        return [found.get(id(scan), []) for scan in scans]
+
+    def _silence_probability(self, stretches: Sequence[Stretch]) -> list[NDArray[np.float64]]:
+        """P(silence) of each frame of each stretch; all of them stand in one matrix."""
+        if not stretches:
+            return []
+        context = self.network.context
+        lengths = [stretch.last - stretch.first for stretch in stretches]
+        ends = np.cumsum([context + length for length in lengths]).tolist()
+        rows = torch.empty(ends[-1], STACK * N_MELS, device=self._device)
+        void: list[slice] = []
+        for stretch, length, end in zip(stretches, lengths, ends, strict=True):
+            known = min(context, stretch.first)
+            rows[end - length - known : end] = self.features.stacked(
+                stretch.scan.audio, stretch.first - known, stretch.last, stretch.scan.n_frames
+            )
+            if known < context:
+                void.append(slice(end - length - context, end - length - known))
+                rows[void[-1]] = 0
+        scores = self.network(rows, void)[:, self._silence_ids].double().sum(-1).cpu().numpy()
+        return [
+            scores[end - length - context : end - context]
+            for length, end in zip(lengths, ends, strict=True)
+        ]
 
 
-def with_context(chunks: Iterator[Tensor]) -> Iterator[Tensor]:
-    """The chunks with two frames of their neighbours on both sides, the edges repeated."""
-    held: Tensor | None = None
-    for chunk in chunks:
-        held = chunk[:1].expand(CONTEXT, -1) if held is None else held
-        held = torch.cat([held, chunk])
-        if len(held) >= STACK:
-            yield held
-            held = held[-2 * CONTEXT :]
-    if held is not None:
-        yield torch.cat([held, held[-1:].expand(CONTEXT, -1)])
-
-
-def decibels(audio: Audio) -> NDArray[np.float64]:
-    """The energy of each frame, (n_frames,), as FunASR's `ComputeDecibel`."""
-    n_frames = count_frames(len(audio))
-    energies = np.empty(n_frames)
-    for first in range(0, n_frames, CHUNK_FRAMES):
-        last = min(n_frames, first + CHUNK_FRAMES)
-        piece = audio[first * SHIFT_SAMPLES : (last - 1) * SHIFT_SAMPLES + FRAME_SAMPLES]
-        samples = piece.astype(np.float32) * SAMPLE_SCALE
-        frames = np.lib.stride_tricks.sliding_window_view(samples, FRAME_SAMPLES)[::SHIFT_SAMPLES]
-        energies[first:last] = 10 * np.log10(np.sum(np.square(frames), axis=1) + 0.000001)
-    return energies
+def _spans(stretch: Stretch, silence: NDArray[np.float64]) -> list[Span]:
+    """The spans that end in the stretch."""
+    scan = stretch.scan
+    energy = decibels(frames_audio(scan.audio, stretch.first, stretch.last))
+    final = stretch.last == scan.n_frames
+    end_ms = len(scan.audio) // SAMPLES_PER_MS
+    return [
+        Span(min(start, end_ms), min(end, end_ms))
+        for start, end in scan.endpointer.feed(silence, energy, final=final)
+    ]

@@ -17,9 +17,16 @@ from benchmarks.recordings import EXTRA
 from deployments.core.errors import ModelUnavailable
 from deployments.core.types import SAMPLES_PER_MS, Audio, Span
 from deployments.engines import fsmn_vad
-from deployments.engines.features import stack_frames
+from deployments.engines.features import (
+    FRAME_SAMPLES,
+    SHIFT_SAMPLES,
+    Fbank,
+    count_frames,
+    stack_frames,
+)
 from deployments.engines.fsmn_vad import FsmnVad
 from deployments.engines.protocols import EngineSettings
+from deployments.engines.vad_features import STACK, VadFeatures
 from tests.engines.reference import Reference
 
 LIMITS = {
@@ -60,8 +67,10 @@ def assert_equal_to_funasr(model_dir: Path, audios: Sequence[Audio]) -> None:
 
     engine = FsmnVad(model_dir, EngineSettings())
     found = [engine.detect(audio) for audio in audios]
+    together = scanned(engine, audios)
 
     assert found == expected
+    assert together == expected
     assert sum(map(len, expected)) > len(audios) / 2
 
 
@@ -86,16 +95,64 @@ def engine(tiny_vad_dir: Path) -> FsmnVad:
 
 
 @pytest.mark.parametrize("n_frames", [1, 2, 3, 5, 17])
-@pytest.mark.parametrize("chunk_frames", [1, 2, 4, 30])
-def test_each_frame_is_seen_with_its_neighbours_whatever_the_chunks(
-    n_frames: int, chunk_frames: int
+@pytest.mark.parametrize("step", [1, 2, 4, 30])
+def test_each_frame_is_seen_with_its_neighbours_whatever_the_pieces(
+    n_frames: int, step: int
 ) -> None:
-    frames = torch.arange(n_frames * 2.0).reshape(n_frames, 2)
+    audio = synthetic_audio.voice(1000, seed=n_frames)[: 240 + 160 * n_frames]
+    features = VadFeatures(torch.device("cpu"))
+    whole = stack_frames(features.log_mel(audio), width=STACK, stride=1)
 
-    windows = list(fsmn_vad.with_context(iter(torch.split(frames, chunk_frames))))
+    pieces = [
+        features.stacked(audio, first, min(n_frames, first + step), n_frames)
+        for first in range(0, n_frames, step)
+    ]
 
-    stacked = [w.unfold(0, fsmn_vad.STACK, 1).permute(0, 2, 1).flatten(1) for w in windows]
-    assert torch.equal(torch.cat(stacked), stack_frames(frames, width=fsmn_vad.STACK, stride=1))
+    torch.testing.assert_close(torch.cat(pieces), whole, atol=1e-5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_ms", [25, 100, 5000])
+def test_features_are_those_of_kaldi(n_ms: int) -> None:
+    audio = synthetic_audio.voice(n_ms, seed=n_ms)
+    whole = audio[: (count_frames(len(audio)) - 1) * SHIFT_SAMPLES + FRAME_SAMPLES]
+
+    found = VadFeatures(torch.device("cpu")).log_mel(whole)
+
+    assert (found - Fbank()(audio)).abs().max() < 1e-3
+
+
+def test_spans_do_not_depend_on_what_is_read_beside(engine: FsmnVad) -> None:
+    audios = [np.zeros(0, np.int16), *(generated(i) for i in (3, 30, 24, 49)), generated(1)[:400]]
+    alone = [engine.detect(audio) for audio in audios]
+
+    together = scanned(engine, audios)
+
+    assert together == alone
+    assert sum(map(len, alone)) > 5
+
+
+def scanned(engine: FsmnVad, audios: Sequence[Audio]) -> list[list[Span]]:
+    """All read together to the end."""
+    scans = [engine.scan(audio) for audio in audios]
+    spans: list[list[Span]] = [[] for _ in audios]
+    while not all(scan.finished for scan in scans):
+        for mine, came in zip(spans, engine.advance(scans), strict=True):
+            mine += came
+    return spans
+
+
+def test_spans_come_while_the_recording_is_read(engine: FsmnVad) -> None:
+    audio = synthetic_audio.conversation(120_000, seed=1)
+    scan = engine.scan(audio)
+
+    came = []
+    while not scan.finished:
+        read_ms = min(len(audio) // SAMPLES_PER_MS, (scan.at + 2000) * 10 + 25)
+        came += [(span, read_ms) for span in engine.advance([scan])[0]]
+
+    # a pause of 800 ms, a window of 200 ms and a step of 20 s: nothing is held back for longer
+    assert all(read_ms - span.end_ms <= 21_000 for span, read_ms in came)
+    assert len(came) > 10
 
 
 @pytest.mark.parametrize("n_ms", [1000, 95_000])
