@@ -48,6 +48,10 @@ BENCHMARKS = {
         "benchmarks.engine:run",
         "The Paraformer engine against FunASR's AutoModel on one core: speed, overhead, equality.",
     ),
+    "vad": Benchmark(
+        "benchmarks.vad:run",
+        "CPU time of the VAD against FunASR's, its parts, and its memory over ten hours of audio.",
+    ),
     "accuracy": Benchmark(
         "benchmarks.served_accuracy:run",
         "Character error rate of the Whisper default through HTTP and of its engine directly.",

@@ -1,0 +1,195 @@
+"""`vad`: what finding the speech costs, against FunASR's `AutoModel` on the same weights.
+
+Everything runs on one thread and is told in CPU time, so that other work on the machine shows
+less. Both sides take turns on the same recording (A B A B); the median of the rounds counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import numpy as np
+import psutil
+import torch
+import typer
+
+from benchmarks.recordings import read_audio, shuffled_meeting
+from benchmarks.results import Figures
+from benchmarks.served import say
+from deployments.core.types import SAMPLE_RATE_HZ, Audio, Span
+from deployments.engines.endpointing import Endpointer
+from deployments.engines.features import count_frames
+from deployments.engines.fsmn_vad import MAX_END_SILENCE_MS, MAX_SEGMENT_MS, STEP_FRAMES, FsmnVad
+from deployments.engines.protocols import EngineSettings
+from deployments.engines.vad_features import decibels, frames_audio
+from deployments.weights.store import ensure
+
+SEED = 5
+WARM_UP_S = 20
+TILE_S = 1200  # of the long recording; longer than anything the VAD remembers
+MIB = 1024**2
+HOUR_S = 3600
+
+
+def run(
+    seconds: Annotated[int, typer.Option(help="Audio of a round.")] = 1200,
+    repeats: Annotated[int, typer.Option(help="Rounds, of which the median counts.")] = 3,
+    hours: Annotated[float, typer.Option(help="Length of the long recording.")] = 10.0,
+    recordings: Annotated[
+        Path | None, typer.Option(help="A directory whose wav and flac files are compared too.")
+    ] = None,
+) -> Figures:
+    """The VAD engine against FunASR's."""
+    model_dir = ensure("fsmn-vad").path
+    engine = FsmnVad(model_dir, EngineSettings(num_threads=1))
+    funasr = funasr_vad(model_dir)
+    audio = shuffled_meeting(seconds * 1000, seed=SEED)
+    for warm_up in (engine.detect, funasr):
+        warm_up(audio[: WARM_UP_S * SAMPLE_RATE_HZ])
+    ours_s, theirs_s, identical = [], [], True
+    for number in range(repeats):
+        ours, found = cpu_s(lambda: engine.detect(audio))
+        theirs, expected = cpu_s(lambda: funasr(audio))
+        identical &= found == expected
+        ours_s.append(ours * HOUR_S / seconds)
+        theirs_s.append(theirs * HOUR_S / seconds)
+        say(f"  round {number + 1}: {ours_s[-1]:.2f} against {theirs_s[-1]:.2f} CPU-s per hour")
+    files = [*recordings.rglob("*.wav"), *recordings.rglob("*.flac")] if recordings else []
+    for file in sorted(files):
+        spoken = read_audio(file)
+        same = engine.detect(spoken) == funasr(spoken)
+        identical &= same
+        say(f"  {file.name}: {'the same' if same else 'OTHER'} spans")
+    return {
+        "audio": "the sample meeting's utterances in random order",
+        "audio_s": seconds,
+        "threads": 1,
+        "cpu_s_per_hour": median(ours_s),
+        "funasr_cpu_s_per_hour": median(theirs_s),
+        "times_less_cpu": median(b / a for a, b in zip(ours_s, theirs_s, strict=True)),
+        "n_spans": len(found),
+        "recordings_compared": 1 + len(files),
+        "identical": int(identical),
+        **breakdown(engine, audio),
+        **long_recording(engine, hours),
+    }
+
+
+def funasr_vad(model_dir: Path) -> Callable[[Audio], list[Span]]:
+    """FunASR's VAD with the limits that the engine has."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from funasr import AutoModel
+
+        model: Any = AutoModel(
+            model=str(model_dir),
+            device="cpu",
+            ncpu=1,
+            disable_update=True,
+            disable_pbar=True,
+            log_level="ERROR",
+            max_end_silence_time=MAX_END_SILENCE_MS,
+            max_single_segment_time=MAX_SEGMENT_MS,
+        )
+
+    def detect(audio: Audio) -> list[Span]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            [result] = model.generate(input=[audio.astype(np.float32) / 32768])
+        return [Span(start, end) for start, end in result["value"]]
+
+    return detect
+
+
+def cpu_s(work: Callable[[], list[Span]]) -> tuple[float, list[Span]]:
+    """CPU seconds of the process, and the result."""
+    began_s = time.process_time()
+    result = work()
+    return time.process_time() - began_s, result
+
+
+@torch.inference_mode()
+def breakdown(engine: FsmnVad, audio: Audio) -> Figures:
+    """CPU seconds per hour of each part, on its own."""
+    n_frames = count_frames(len(audio))
+    steps = list(pairwise([*range(0, n_frames, STEP_FRAMES["cpu"]), n_frames]))
+    context = engine.network.context
+    parts: dict[str, float] = dict.fromkeys(("features", "network", "energies", "rule"), 0.0)
+    endpointer = Endpointer(engine.rule)
+    for first, last in steps:
+        with charged(parts, "features"):
+            rows = engine.features.stacked(audio, max(0, first - context), last, n_frames)
+            rows = rows.contiguous()
+        with charged(parts, "network"):
+            scores = engine.network(rows, [])
+        with charged(parts, "energies"):
+            energies = decibels(frames_audio(audio, last - len(scores), last))
+        silence = scores[:, 0].double().numpy()
+        with charged(parts, "rule"):
+            endpointer.feed(silence, energies, final=last == n_frames)
+    audio_s = len(audio) / SAMPLE_RATE_HZ
+    return {f"{part}_cpu_s_per_hour": s * HOUR_S / audio_s for part, s in parts.items()}
+
+
+@contextlib.contextmanager
+def charged(parts: dict[str, float], part: str) -> Iterator[None]:
+    """Adds the CPU time of the block to a part's."""
+    began_s = time.process_time()
+    yield
+    parts[part] += time.process_time() - began_s
+
+
+def long_recording(engine: FsmnVad, hours: float) -> Figures:
+    """One scan of a file of that many hours: memory beside the file's own, time to the first span.
+
+    The file is mapped, as a recording in Ray's object store is: its pages are no one's own memory.
+    """
+    with TemporaryDirectory() as root:
+        audio = mapped(Path(root) / "long.pcm", round(hours * HOUR_S) * SAMPLE_RATE_HZ)
+        scan, process = engine.scan(audio), psutil.Process()
+        before = peak = own_bytes(process)
+        n_spans, first_span_ms, first_span_read_s = 0, -1.0, -1.0
+        began_s, began_cpu_s = time.perf_counter(), time.process_time()
+        while not scan.finished:
+            [spans] = engine.advance([scan])
+            peak = max(peak, own_bytes(process))
+            if spans and not n_spans:
+                first_span_ms = (time.perf_counter() - began_s) * 1000
+                first_span_read_s = scan.at / 100
+            n_spans += len(spans)
+        used_s = time.process_time() - began_cpu_s
+        del audio, scan
+    return {
+        "long_audio_h": hours,
+        "long_n_spans": n_spans,
+        "long_cpu_s_per_hour": used_s / hours,
+        "long_own_peak_mib": peak / MIB,
+        "long_peak_growth_mib": (peak - before) / MIB,
+        "long_first_span_ms": first_span_ms,
+        "long_first_span_read_s": first_span_read_s,
+    }
+
+
+def mapped(path: Path, n_samples: int) -> Audio:
+    """A file of `n_samples` of the sample meeting, over and over, mapped into memory."""
+    tile = shuffled_meeting(TILE_S * 1000, seed=SEED).tobytes()
+    with path.open("wb") as file:
+        for at in range(0, 2 * n_samples, len(tile)):
+            file.write(tile[: 2 * n_samples - at])
+    samples: Audio = np.memmap(path, np.int16, "r")
+    return samples
+
+
+def own_bytes(process: psutil.Process) -> int:
+    """The process's memory without mapped files."""
+    memory = process.memory_info()
+    own: int = memory.rss - memory.shared
+    return own
