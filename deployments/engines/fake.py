@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +118,26 @@ class FakeVad:
             for start, end in zip(starts, ends, strict=True)
             for cut in range(start, end, MAX_SPAN_MS)
         ]
+
+    def scan(self, audio: Audio) -> FakeScan:
+        """Found at once, given out one by one."""
+        return FakeScan(self.detect(audio))
+
+    def advance(self, scans: Sequence[FakeScan]) -> list[list[Span]]:
+        """The next span of each."""
+        return [[scan.left.pop(0)] if scan.left else [] for scan in scans]
+
+
+@dataclass(slots=True)
+class FakeScan:
+    """What FakeVad has not given out yet."""
+
+    left: list[Span]
+
+    @property
+    def finished(self) -> bool:
+        """Whether all of it was given out."""
+        return not self.left
 
 
 class FakePunctuation:

@@ -46,9 +46,29 @@ class AsrEngine(Protocol):
         ...
 
 
+class Scan(Protocol):
+    """A recording being read by a VadEngine: its place in it, and nothing that grows."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether all of it was read."""
+        ...
+
+
 class VadEngine(Protocol):
     def detect(self, audio: Audio) -> list[Span]:
         """Where speech is: sorted, no overlap, inside the audio."""
+        ...
+
+    def scan(self, audio: Audio) -> Scan:
+        """The recording at its beginning, for `advance` of this engine alone."""
+        ...
+
+    def advance(self, scans: Sequence[Any]) -> list[list[Span]]:
+        """Reads a bounded piece of every scan, and gives the spans that are final now for each.
+
+        Over a whole scan they are those of `detect`, whatever was read beside it.
+        """
         ...
 
 
