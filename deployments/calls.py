@@ -7,7 +7,8 @@ replica as `ReplicaDied`, a late one as `TimedOut`. Tests pass functions of thei
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from typing import Any, Protocol
 
 from ray.exceptions import RayActorError, RayTaskError
@@ -39,12 +40,14 @@ class ReplicaDied(AsrError):
 class Calls(Protocol):
     """What the router needs of the rest of the graph."""
 
-    async def detect(self, audio: Audio) -> list[Span]: ...
+    def detect(self, audio: Audio) -> AsyncGenerator[list[Span]]: ...
     async def punctuate(self, task: PunctuationTask) -> PunctuationStep: ...
     async def recognise(
         self, pool: str, samples: Audio, lengths: Sequence[int], hints: Hints
     ) -> ChunkResult: ...
-    async def submit(self, request: str, lengths_ms: Mapping[int, int], *, again: bool) -> None: ...
+    async def submit(
+        self, request: str, lengths_ms: Mapping[int, int], *, again: bool, coming_ms: int
+    ) -> bool: ...
     async def orders(self, request: str) -> list[Order | GiveUp] | None: ...
     async def finished(self, order: int, padded_ms: int, busy_ms: float) -> None: ...
     async def died(self, order: int) -> bool: ...
@@ -67,9 +70,30 @@ class HandleCalls:
         self._punctuation, self._dispatcher = punctuation, dispatcher
         self._timeout_s = stage_timeout_s
 
-    async def detect(self, audio: Audio) -> list[Span]:
-        spans: list[Span] = await self._again(self._vad.detect.remote, "VAD", audio)
-        return spans
+    async def detect(self, audio: Audio) -> AsyncGenerator[list[Span]]:
+        """Spans while the recording is read, in time order; every one once.
+
+        Where a replica dies the recording is read again, and what was given out is left out.
+        Raises Overloaded where replicas keep dying. Closing it ends the scan.
+        """
+        remote = self._vad.options(stream=True).detect.remote
+        told_ms = 0  # up to here
+        for _ in range(STAGE_ATTEMPTS):
+            pieces = stream(remote, audio, stage="VAD", timeout_s=self._timeout_s["VAD"])
+            try:
+                async with aclosing(pieces):
+                    async for spans in pieces:
+                        fresh = [
+                            Span(max(span.start_ms, told_ms), span.end_ms)
+                            for span in spans
+                            if span.end_ms > told_ms
+                        ]
+                        yield fresh
+                        told_ms = fresh[-1].end_ms if fresh else told_ms
+                return
+            except ReplicaDied:
+                await asyncio.sleep(RESTART_PAUSE_S)
+        raise Overloaded(BUSY_RETRY_S)
 
     async def punctuate(self, task: PunctuationTask) -> PunctuationStep:
         assert self._punctuation is not None
@@ -88,9 +112,13 @@ class HandleCalls:
         )
         return result
 
-    async def submit(self, request: str, lengths_ms: Mapping[int, int], *, again: bool) -> None:
+    async def submit(
+        self, request: str, lengths_ms: Mapping[int, int], *, again: bool, coming_ms: int
+    ) -> bool:
+        """Whether the dispatcher knew the request already. Raises Overloaded where it refuses."""
         remote = self._dispatcher.submit.remote
-        await self._again(remote, "dispatcher", request, dict(lengths_ms), again)
+        arguments = (request, dict(lengths_ms), again, coming_ms)
+        return bool(await self._again(remote, "dispatcher", *arguments))
 
     async def orders(self, request: str) -> list[Order | GiveUp] | None:
         orders: list[Order | GiveUp] | None = await self._again(
@@ -136,13 +164,42 @@ async def call(remote: Callable[..., Any], *args: object, stage: str, timeout_s:
     """
     response = remote(*args)
     try:
-        return await asyncio.wait_for(response, timeout_s)
-    except TimeoutError:
-        response.cancel()
-        raise TimedOut(stage, timeout_s) from None
-    except asyncio.CancelledError:
+        with our_errors(stage, timeout_s):
+            return await asyncio.wait_for(response, timeout_s)
+    except (TimedOut, asyncio.CancelledError):
         response.cancel()
         raise
+
+
+async def stream(
+    remote: Callable[..., Any], *args: object, stage: str, timeout_s: float
+) -> AsyncGenerator[Any]:
+    """What a streaming handle call yields; `timeout_s` is for each item.
+
+    Left before its end it cancels the remote call. Raises as `call`.
+    """
+    response, ended = remote(*args), False
+    try:
+        while True:
+            with our_errors(stage, timeout_s):
+                try:
+                    item = await asyncio.wait_for(anext(response), timeout_s)
+                except StopAsyncIteration:
+                    ended = True
+                    return
+            yield item
+    finally:
+        if not ended:
+            response.cancel()
+
+
+@contextmanager
+def our_errors(stage: str, timeout_s: float) -> Iterator[None]:
+    """Turns a time-out and Ray's errors into those that the router knows."""
+    try:
+        yield
+    except TimeoutError:
+        raise TimedOut(stage, timeout_s) from None
     except RayActorError:
         raise ReplicaDied(f"A replica of the {stage} stage died.") from None
     except RayTaskError as error:

@@ -68,11 +68,19 @@ class Dispatcher:
         self._watch: asyncio.Task[None] | None = None
         self._counted = asyncio.Event()  # once the replicas have been counted at all
 
-    async def submit(self, request: str, lengths_ms: dict[int, int], again: bool) -> None:
-        """Takes the segments, or raises Overloaded; never where the request was taken before."""
+    async def submit(
+        self, request: str, lengths_ms: dict[int, int], again: bool, coming_ms: int
+    ) -> bool:
+        """Takes the segments, or raises Overloaded; never where the request was taken before.
+
+        Returns whether the request was known here: if not, what came before is lost with an
+        earlier instance. `coming_ms` is the most that will still be submitted.
+        """
         await self._ensure_watching()
+        known = request in self._mailboxes
         self._mailboxes.setdefault(request, _Mailbox())
-        self._do(Submit(request, lengths_ms, again))
+        self._do(Submit(request, lengths_ms, again, coming_ms))
+        return known
 
     async def orders(self, request: str) -> list[Order | GiveUp] | None:
         """New orders of the request, waiting for some; None if the request is not known here."""

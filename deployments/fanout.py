@@ -1,6 +1,7 @@
 """One request's segments over the pools: take orders, send audio, report, survive failures.
 
-The dispatcher decides what goes where; this loop carries it out. First answer counts, a second
+Segments may still come while the first are recognised. The dispatcher decides what goes where;
+this loop carries it out. First answer counts, a second
 one for the same segment is dropped. If the dispatcher restarts it has forgotten the request, and
 what is neither answered nor under way is submitted to it again.
 """
@@ -9,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence, Set
 from contextlib import aclosing
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +20,14 @@ from deployments.calls import Calls, ReplicaDied
 from deployments.core.errors import AsrError, TimedOut
 from deployments.core.scheduling import GiveUp, Order
 from deployments.core.segments import Answer, segment_audio
-from deployments.core.types import Audio, ChunkResult, Hints, Recognition, Segment
+from deployments.core.types import (
+    SAMPLES_PER_MS,
+    Audio,
+    ChunkResult,
+    Hints,
+    Recognition,
+    Segment,
+)
 
 logger = logging.getLogger("ray.serve")
 
@@ -26,57 +35,132 @@ LOST = "The replicas that were to recognise this segment died or timed out."
 
 
 async def fan_out(
-    request: str, segments: Sequence[Segment], audio: Audio, hints: Hints, calls: Calls
+    request: str,
+    source: AsyncGenerator[list[Segment]],
+    audio: Audio,
+    hints: Hints,
+    calls: Calls,
 ) -> AsyncGenerator[dict[int, Answer]]:
-    """Answers by segment index, in the order they come; every segment exactly once.
+    """Answers by segment index, in the order they come; every segment of `source` exactly once.
 
-    Raises Overloaded if the dispatcher refuses the request. Closing the generator, or cancelling
-    its task, cancels every call under way and frees the dispatcher's places.
+    Segments are submitted as the source gives them, in the order of their indices from 0; the
+    first of them decide whether the request is taken. Raises Overloaded if the dispatcher refuses
+    it, and what the source raises. Closing the generator, or cancelling its task, closes the
+    source, cancels every call under way and frees the dispatcher's places.
     """
-    missing = {segment.index: segment for segment in segments}
-    if not missing:
-        return
-    under_way: dict[asyncio.Task[ChunkResult], Order] = {}
-    await calls.submit(request, {i: s.n_ms for i, s in missing.items()}, again=False)
-    reports: set[asyncio.Task[None]] = set()
-    polling = asyncio.create_task(calls.orders(request))
+    work = _Work(request, audio, hints, calls)
+    reading: asyncio.Task[list[Segment] | None] | None = asyncio.create_task(_next(source))
     try:
-        while missing:
-            done, _ = await asyncio.wait({polling, *under_way}, return_when="FIRST_COMPLETED")
-            found: dict[int, Answer] = {}
-            forgotten = False
-            for task in [t for t in under_way if t in done]:
-                order = under_way.pop(task)
-                result = _result(task)
-                if result is None:
-                    forgotten |= not await calls.died(order.order)
-                    continue
-                found |= _answers(order, result)
-                # In the background: a slow dispatcher keeps no answer from its reader.
-                reports.add(asyncio.create_task(_report(order, result, calls)))
-            if polling in done:
-                orders = polling.result()
-                forgotten |= orders is None
-                for order_or_loss in orders or ():
-                    if isinstance(order_or_loss, GiveUp):
-                        lost = Answer(Recognition("", error=LOST))
-                        found |= dict.fromkeys(order_or_loss.segments, lost)
-                    else:
-                        chunk = [segments[i] for i in order_or_loss.segments]
-                        task = asyncio.create_task(_send(order_or_loss, chunk, audio, hints, calls))
-                        under_way[task] = order_or_loss
-                polling = asyncio.create_task(calls.orders(request))
-            if forgotten:
-                busy = {i for order in under_way.values() for i in order.segments} | found.keys()
-                again = {i: s.n_ms for i, s in missing.items() if i not in busy}
-                await calls.submit(request, again, again=True)
-            fresh = {i: answer for i, answer in found.items() if missing.pop(i, None) is not None}
+        while reading or work.missing:
+            waits_for = {task for task in (reading, work.polling, *work.under_way) if task}
+            done, _ = await asyncio.wait(waits_for, return_when="FIRST_COMPLETED")
+            found = await work.take_results(done)
+            found |= await work.take_orders(done)
+            if reading in done:
+                segments = reading.result()
+                reading = None if segments is None else asyncio.create_task(_next(source))
+                await work.take_segments(segments)
+            if work.forgotten:
+                await work.submit_again(found)
+            fresh = work.first_answers(found)
             if fresh:
                 yield fresh
     finally:
-        for pending in (polling, *under_way, *reports):
-            pending.cancel()
-        await asyncio.shield(asyncio.ensure_future(_leave(request, calls)))
+        work.stop()
+        if reading:
+            reading.cancel()
+            await asyncio.wait({reading})
+        await source.aclose()
+        if work.submitted:
+            await asyncio.shield(asyncio.ensure_future(_leave(request, calls)))
+
+
+class _Work:
+    """What `fan_out` has under way for one request."""
+
+    def __init__(self, request: str, audio: Audio, hints: Hints, calls: Calls) -> None:
+        self._request, self._audio, self._hints, self._calls = request, audio, hints, calls
+        self._segments: list[Segment] = []
+        self._coming_ms = 0  # the most that the source may still give
+        self._reports: set[asyncio.Task[None]] = set()
+        self.missing: dict[int, Segment] = {}
+        self.under_way: dict[asyncio.Task[ChunkResult], Order] = {}
+        self.polling: asyncio.Task[list[Order | GiveUp] | None] | None = None
+        self.submitted = False
+        self.forgotten = False  # by the dispatcher, since the last `submit_again`
+
+    async def take_segments(self, segments: Sequence[Segment] | None) -> None:
+        """Submits what the source gave; None is its end."""
+        if segments is None:
+            self._coming_ms = 0
+        elif segments:
+            self._segments += segments
+            self.missing |= {segment.index: segment for segment in segments}
+            self._coming_ms = len(self._audio) // SAMPLES_PER_MS - segments[-1].end_ms
+        if segments or (segments is None and self.missing):
+            await self._submit({s.index: s.n_ms for s in segments or ()})
+            self.polling = self.polling or asyncio.create_task(self._calls.orders(self._request))
+
+    async def take_results(self, done: Set[asyncio.Task[Any]]) -> dict[int, Answer]:
+        """The answers of the chunks that are done; tells the dispatcher how each went."""
+        found: dict[int, Answer] = {}
+        for task in [task for task in self.under_way if task in done]:
+            order = self.under_way.pop(task)
+            result = _result(task)
+            if result is None:
+                self.forgotten |= not await self._calls.died(order.order)
+                continue
+            found |= _answers(order, result)
+            # In the background: a slow dispatcher keeps no answer from its reader.
+            self._reports.add(asyncio.create_task(_report(order, result, self._calls)))
+        return found
+
+    async def take_orders(self, done: Set[asyncio.Task[Any]]) -> dict[int, Answer]:
+        """Sends the chunks that were ordered; gives the segments that were given up."""
+        found: dict[int, Answer] = {}
+        if self.polling is None or self.polling not in done:
+            return found
+        orders = self.polling.result()
+        self.forgotten |= orders is None
+        for order in orders or ():
+            if isinstance(order, GiveUp):
+                lost = Answer(Recognition("", error=LOST))
+                found |= dict.fromkeys(order.segments, lost)
+            else:
+                chunk = [self._segments[i] for i in order.segments]
+                sending = _send(order, chunk, self._audio, self._hints, self._calls)
+                self.under_way[asyncio.create_task(sending)] = order
+        self.polling = asyncio.create_task(self._calls.orders(self._request))
+        return found
+
+    async def submit_again(self, found: Mapping[int, Answer]) -> None:
+        """Submits what is neither answered nor under way."""
+        self.forgotten = False
+        busy = {i for order in self.under_way.values() for i in order.segments} | found.keys()
+        await self._submit({i: s.n_ms for i, s in self.missing.items() if i not in busy})
+        self.forgotten = False  # this was all of it
+
+    def first_answers(self, found: Mapping[int, Answer]) -> dict[int, Answer]:
+        """Those to segments that had none."""
+        return {i: a for i, a in found.items() if self.missing.pop(i, None) is not None}
+
+    def stop(self) -> None:
+        """Cancels what is under way."""
+        for task in (self.polling, *self.under_way, *self._reports):
+            if task:
+                task.cancel()
+
+    async def _submit(self, lengths_ms: Mapping[int, int]) -> None:
+        again, self.submitted = self.submitted, True
+        known = await self._calls.submit(
+            self._request, lengths_ms, again=again, coming_ms=self._coming_ms
+        )
+        self.forgotten |= again and not known
+
+
+async def _next(source: AsyncGenerator[list[Segment]]) -> list[Segment] | None:
+    """What the source gives next; None at its end."""
+    return await anext(source, None)
 
 
 async def in_background(

@@ -31,6 +31,7 @@ from deployments.core.types import (
     Event,
     Hints,
     Progress,
+    Segment,
     TranscribeOptions,
     Transcript,
     Upload,
@@ -132,13 +133,11 @@ class Pipeline:
         options = self._checked(options)
         hints, idle = effective(options, self._plan.engine)
         audio = await self._decoded(upload, options.channel)
-        spans = await self._calls.detect(audio)
-        segments = plan_segments(spans, audio, max_segment_ms=self._plan.engine.max_segment_ms)
-
+        segments: list[Segment] = []  # grows while the VAD reads the recording
         punctuate = self._calls.punctuate if self._plan.punctuate else None
         writer = Writer(segments, self._plan.engine, punctuate, options)
         request = uuid.uuid4().hex
-        answering = fan_out(request, segments, audio, hints, self._calls)
+        answering = fan_out(request, self._segments(audio, segments), audio, hints, self._calls)
         async with aclosing(in_background(answering)) as rounds:
             async for answers in rounds:
                 if delta := await writer.add(answers):
@@ -152,6 +151,18 @@ class Pipeline:
         wall_ms = (time.monotonic() - began_s) * 1000
         warnings = (*idle, *transcript.warnings)
         yield Done(replace(transcript, wall_ms=round(wall_ms, 3), warnings=warnings))
+
+    async def _segments(
+        self, audio: Audio, segments: list[Segment]
+    ) -> AsyncGenerator[list[Segment]]:
+        """The recording's segments as the VAD finds them; each is added to `segments` before."""
+        max_segment_ms = self._plan.engine.max_segment_ms
+        async with aclosing(self._calls.detect(audio)) as pieces:
+            async for spans in pieces:
+                planned = plan_segments(spans, audio, max_segment_ms=max_segment_ms)
+                fresh = [replace(s, index=len(segments) + s.index) for s in planned]
+                segments += fresh
+                yield fresh
 
     def _checked(self, options: TranscribeOptions) -> TranscribeOptions:
         """The options with the language's code; handles get the same answers as HTTP.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from deployments.calls import ReplicaDied
@@ -71,6 +71,11 @@ class InProcessCalls:
         for name, (n_replicas, _) in self.pools.items():
             self._do(PoolSize(name, n_replicas))
 
+    def _perhaps_restart(self) -> None:
+        if self.rng.random() < self.misfortune.dispatcher_restarts:
+            self.n_restarts += 1
+            self._restart()
+
     def _do(self, event: Event) -> None:
         for action in self._scheduler.on_event(0.0, event):
             assert isinstance(action, Order | GiveUp)
@@ -81,8 +86,14 @@ class InProcessCalls:
         for _ in range(self.rng.randrange(8)):
             await asyncio.sleep(0)
 
-    async def detect(self, audio: Audio) -> list[Span]:
-        return self.detect_spans(audio)
+    async def detect(self, audio: Audio) -> AsyncGenerator[list[Span]]:
+        """The spans in groups of any size, the next after any time; some groups are empty."""
+        spans = self.detect_spans(audio)
+        while spans:
+            await self._some_time()
+            n_now = self.rng.randrange(5)
+            yield spans[:n_now]
+            spans = spans[n_now:]
 
     async def punctuate(self, task: PunctuationTask) -> PunctuationStep:
         return self.punctuate_batch([task])[0]
@@ -121,15 +132,19 @@ class InProcessCalls:
             if not answer.done():
                 answer.set_result(result)
 
-    async def submit(self, request: str, lengths_ms: Mapping[int, int], *, again: bool) -> None:
+    async def submit(
+        self, request: str, lengths_ms: Mapping[int, int], *, again: bool, coming_ms: int
+    ) -> bool:
+        await self._some_time()
+        self._perhaps_restart()
+        known = request in self._mail
         self._mail.setdefault(request, [])
-        self._do(Submit(request, dict(lengths_ms), again))
+        self._do(Submit(request, dict(lengths_ms), again, coming_ms))
+        return known
 
     async def orders(self, request: str) -> list[Order | GiveUp] | None:
         await self._some_time()
-        if self.rng.random() < self.misfortune.dispatcher_restarts:
-            self.n_restarts += 1
-            self._restart()
+        self._perhaps_restart()
         if request not in self._mail:
             return None
         while not self._mail[request]:

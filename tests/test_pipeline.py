@@ -122,7 +122,7 @@ def fleets(draw: st.DrawFn) -> dict[str, tuple[int, PoolSpec]]:
 ONE_REPLICA = {"only": (1, PoolSpec("only", 1, 10.0, 0.0, 1, 0.0))}  # one segment at a time
 
 
-async def _events(
+async def events_of(
     calls: InProcessCalls, upload: Upload, options: TranscribeOptions, plan: RouterPlan
 ) -> list[Event]:
     return [event async for event in Pipeline(plan, calls).run(upload, options)]
@@ -135,7 +135,7 @@ def run(
     plan: RouterPlan = PLAN,
 ) -> tuple[Transcript, str]:
     """The transcript, and the deltas joined."""
-    events = asyncio.run(_events(calls, wav(audio), options or TranscribeOptions(), plan))
+    events = asyncio.run(events_of(calls, wav(audio), options or TranscribeOptions(), plan))
     assert isinstance(events[-1], Done)
     return events[-1].transcript, "".join(e.text for e in events if isinstance(e, Delta))
 

@@ -66,6 +66,8 @@ class Owner(Generic[Model, Job, Answer]):
                     future.set_exception(answer)
                 else:
                     future.set_result(answer)
+            # A caller that comes straight back stands beside those that wait, not behind them.
+            await asyncio.sleep(0)
 
     def _take(self) -> list[tuple[Job, asyncio.Future[Answer]]]:
         """The first job that still has a caller, and every later one that fits beside it."""

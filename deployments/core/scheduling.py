@@ -30,11 +30,15 @@ class PoolSize:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Segments of a request to recognise: index -> length. May come again, with what is left."""
+    """Segments of a request to recognise: index -> length.
+
+    May come again, with further ones or with what is left.
+    """
 
     request: str
     lengths_ms: dict[int, int]
-    again: bool = False  # what is left of a request that was taken before: never refused
+    again: bool = False  # of a request that was taken before: never refused
+    coming_ms: int = 0  # at most so much more will be submitted: its recording is still being read
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,7 @@ class _Request:
     waiting: dict[int, int]  # segment -> length
     attempts: dict[int, int] = field(default_factory=dict)
     outstanding_ms: int = 0
+    coming_ms: int = 0
 
 
 class Scheduler:
@@ -119,11 +124,11 @@ class Scheduler:
         match event:
             case PoolSize(pool, n_replicas):
                 self._pools[pool].n_replicas = n_replicas
-            case Submit(request, lengths_ms, again):
+            case Submit(request, lengths_ms, again, coming_ms):
                 wait_s = self.queue_s()
                 if wait_s > self._max_queue_s and not again:
                     return [Refuse(request, max(1.0, wait_s - self._max_queue_s))]
-                self._add(request, lengths_ms)
+                self._add(request, lengths_ms, coming_ms)
             case Finished(order, padded_ms, busy_ms):
                 self._learn(order, padded_ms, busy_ms)
                 self._close(order)
@@ -140,8 +145,8 @@ class Scheduler:
         return order in self._orders
 
     def queue_s(self) -> float:
-        """How long what is waiting and outstanding will take all pools together."""
-        waiting_ms = sum(sum(r.waiting.values()) for r in self._requests.values())
+        """How long what is waiting, outstanding and announced will take all pools together."""
+        waiting_ms = sum(sum(r.waiting.values()) + r.coming_ms for r in self._requests.values())
         usable = self._usable()
         outstanding_s = sum(ms for p in usable for _, ms in p.outstanding.values()) / 1000
         replicas = sum(max(1, p.n_replicas) for p in usable)
@@ -166,11 +171,12 @@ class Scheduler:
         pools = list(self._pools.values())
         return [pool for pool in pools if pool.n_replicas > 0] or pools
 
-    def _add(self, name: str, lengths_ms: dict[int, int]) -> None:
+    def _add(self, name: str, lengths_ms: dict[int, int], coming_ms: int) -> None:
         """What the request still needs; what is placed already is not placed a second time."""
         request = self._requests.setdefault(name, _Request({}))
         placed = {s for o in self._orders.values() if o.request == name for s in o.segments}
         request.waiting.update({s: ms for s, ms in lengths_ms.items() if s not in placed})
+        request.coming_ms = coming_ms
 
     def _learn(self, order: int, padded_ms: int, busy_ms: float) -> None:
         if order not in self._orders or padded_ms <= 0:
@@ -187,7 +193,7 @@ class Scheduler:
         self._pools[order.pool].outstanding.pop(order_id, None)
         if request := self._requests.get(order.request):
             request.outstanding_ms -= sum(lengths.values())
-            if not request.waiting and request.outstanding_ms <= 0:
+            if not request.waiting and request.outstanding_ms <= 0 and not request.coming_ms:
                 del self._requests[order.request]
         return order
 

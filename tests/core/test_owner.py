@@ -111,3 +111,25 @@ def test_an_answer_that_is_an_error_is_raised_for_its_own_job_alone() -> None:
 
     assert (one, three) == (1, 3)
     assert isinstance(two, ValueError)
+
+
+def test_callers_that_come_straight_back_run_together() -> None:
+    recorder = Recorder()
+
+    async def scenario() -> None:
+        owner = Owner[Recorder, int, int](
+            lambda: recorder, Recorder.run, lambda _, taken, job: True
+        )
+
+        async def come_back(job: int) -> None:
+            for _ in range(3):
+                await owner.submit(job)
+
+        tasks = [asyncio.create_task(come_back(job)) for job in (1, 2)]
+        await asyncio.sleep(0.01)
+        recorder.gate.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(scenario())
+
+    assert recorder.batches == [[1, 2]] * 3

@@ -166,6 +166,33 @@ def test_a_request_is_refused_when_the_queue_is_longer_than_promised() -> None:
     assert 40.0 < action.retry_after_s < 60.0
 
 
+def test_what_is_announced_counts_in_the_queue_until_it_is_submitted() -> None:
+    scheduler = _scheduler(FAST, max_queue_s=60)
+
+    scheduler.on_event(0, Submit("long", {0: 1000}, coming_ms=36_000_000))
+    refused = scheduler.on_event(0, Submit("late", {0: 1000}))
+    scheduler.on_event(0, Submit("long", {1: 1000}, again=True))  # nothing more to come
+    taken = scheduler.on_event(0, Submit("later", {0: 1000}))
+
+    assert [type(action) for action in refused] == [Refuse]
+    assert not any(isinstance(action, Refuse) for action in taken)
+
+
+def test_a_request_with_nothing_placed_is_kept_while_more_is_to_come() -> None:
+    scheduler = _scheduler(FAST)
+    (order,) = scheduler.on_event(0, Submit("long", {0: 1000}, coming_ms=9000))
+
+    scheduler.on_event(1, Finished(order.order, 1000, 32.5))
+    waiting_s = scheduler.queue_s()
+    (further,) = scheduler.on_event(2, Submit("long", {1: 2000}, again=True))
+    scheduler.on_event(3, Finished(further.order, 2000, 35.0))
+
+    assert waiting_s > 0
+    assert isinstance(further, Order)
+    assert further.segments == (1,)
+    assert scheduler.queue_s() == 0
+
+
 def test_a_cancelled_request_frees_its_places() -> None:
     scheduler = _scheduler(SLOW)
     scheduler.on_event(0, Submit("gone", dict.fromkeys(range(50), 30_000)))
