@@ -151,6 +151,8 @@ def test_after_a_client_has_gone_no_engine_works_for_it(
 ) -> None:
     with Client(service.url) as client:
         wait_until(lambda: bool(client.ready()["ready"]), limit_s=60)
+        # those of a router that was killed are forgotten after a while
+        wait_until(lambda: client.ready()["requests"] == 0, limit_s=30)
         replicas = [p for name in ("wide", "narrow") for p in replicas_of(f"Asr-{name}")]
         leave(f"{service.url}/v1/audio/transcriptions", long_recording)
         gone_s = wait_until(lambda: client.ready()["requests"] == 0, limit_s=10)
