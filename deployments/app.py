@@ -88,6 +88,7 @@ def build(config: AppConfig) -> serve.Application:
         max_hotwords=config.limits.max_hotwords,
         decode_threads=config.router.decode_threads,
         decode_timeout_s=config.router.decode_timeout_s,
+        request_timeout_s=config.limits.request_timeout_s,
     )
     router = _deployment(Router, "Router", config.router).bind(plan, calls)
     return _deployment(Ingress, "Ingress", config.ingress).bind(router, info, config.limits)

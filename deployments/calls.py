@@ -7,11 +7,13 @@ replica as `ReplicaDied`, a late one as `TimedOut`. Tests pass functions of thei
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, Protocol
 
 from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
 from deployments.core.errors import AsrError, Overloaded, TimedOut
@@ -31,6 +33,7 @@ STAGE_ATTEMPTS = 3  # a recording that kills three replicas is not tried on a fo
 DISPATCHER_ATTEMPTS = 20  # it holds no audio that could kill it; it is back within seconds
 RESTART_PAUSE_S = 0.5
 BUSY_RETRY_S = 5.0
+FULL_PAUSE_S = 0.2
 
 
 class ReplicaDied(AsrError):
@@ -104,13 +107,24 @@ class HandleCalls:
     async def recognise(
         self, pool: str, samples: Audio, lengths: Sequence[int], hints: Hints
     ) -> ChunkResult:
-        """Not tried again here: the dispatcher decides where a lost chunk goes."""
+        """Not tried again here: the dispatcher decides where a lost chunk goes.
+
+        Where the pool's queue is full it waits: the dispatcher counts the chunk as under way.
+        """
         remote = self._pools[pool].transcribe.remote
         timeout_s = self._timeout_s["recognition"]
-        result: ChunkResult = await call(
-            remote, samples, list(lengths), hints, stage="recognition", timeout_s=timeout_s
-        )
-        return result
+        deadline_s = time.monotonic() + timeout_s
+        arguments = (samples, list(lengths), hints)
+        while True:
+            try:
+                result: ChunkResult = await call(
+                    remote, *arguments, stage="recognition", timeout_s=timeout_s
+                )
+                return result
+            except Overloaded:
+                if time.monotonic() > deadline_s:
+                    raise TimedOut("recognition", timeout_s) from None
+            await asyncio.sleep(FULL_PAUSE_S)
 
     async def submit(
         self, request: str, lengths_ms: Mapping[int, int], *, again: bool, coming_ms: int
@@ -200,6 +214,8 @@ def our_errors(stage: str, timeout_s: float) -> Iterator[None]:
         yield
     except TimeoutError:
         raise TimedOut(stage, timeout_s) from None
+    except BackPressureError:
+        raise Overloaded(BUSY_RETRY_S) from None
     except RayActorError:
         raise ReplicaDied(f"A replica of the {stage} stage died.") from None
     except RayTaskError as error:

@@ -1,9 +1,9 @@
 """One request's segments over the pools: take orders, send audio, report, survive failures.
 
 Segments may still come while the first are recognised. The dispatcher decides what goes where;
-this loop carries it out. First answer counts, a second
-one for the same segment is dropped. If the dispatcher restarts it has forgotten the request, and
-what is neither answered nor under way is submitted to it again.
+this loop carries it out. First answer counts, a second one for the same segment is dropped. If
+the dispatcher restarts it has forgotten the request, and what is neither answered nor under way is
+submitted to it again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from deployments.calls import Calls, ReplicaDied
 from deployments.core.errors import AsrError, TimedOut
 from deployments.core.scheduling import GiveUp, Order
-from deployments.core.segments import Answer, segment_audio
+from deployments.core.segments import LOST, Answer, segment_audio
 from deployments.core.types import (
     SAMPLES_PER_MS,
     Audio,
@@ -30,8 +30,6 @@ from deployments.core.types import (
 )
 
 logger = logging.getLogger("ray.serve")
-
-LOST = "The replicas that were to recognise this segment died or timed out."
 
 
 async def fan_out(
@@ -72,7 +70,7 @@ async def fan_out(
             await asyncio.wait({reading})
         await source.aclose()
         if work.submitted:
-            await asyncio.shield(asyncio.ensure_future(_leave(request, calls)))
+            await asyncio.shield(asyncio.ensure_future(_leave(request, calls, work.reports)))
 
 
 class _Work:
@@ -82,7 +80,7 @@ class _Work:
         self._request, self._audio, self._hints, self._calls = request, audio, hints, calls
         self._segments: list[Segment] = []
         self._coming_ms = 0  # the most that the source may still give
-        self._reports: set[asyncio.Task[None]] = set()
+        self.reports: set[asyncio.Task[None]] = set()
         self.missing: dict[int, Segment] = {}
         self.under_way: dict[asyncio.Task[ChunkResult], Order] = {}
         self.polling: asyncio.Task[list[Order | GiveUp] | None] | None = None
@@ -106,13 +104,13 @@ class _Work:
         found: dict[int, Answer] = {}
         for task in [task for task in self.under_way if task in done]:
             order = self.under_way.pop(task)
-            result = _result(task)
+            result = _result(task, order)
             if result is None:
                 self.forgotten |= not await self._calls.died(order.order)
                 continue
             found |= _answers(order, result)
             # In the background: a slow dispatcher keeps no answer from its reader.
-            self._reports.add(asyncio.create_task(_report(order, result, self._calls)))
+            self.reports.add(asyncio.create_task(_report(order, result, self._calls)))
         return found
 
     async def take_orders(self, done: Set[asyncio.Task[Any]]) -> dict[int, Answer]:
@@ -145,8 +143,8 @@ class _Work:
         return {i: a for i, a in found.items() if self.missing.pop(i, None) is not None}
 
     def stop(self) -> None:
-        """Cancels what is under way."""
-        for task in (self.polling, *self.under_way, *self._reports):
+        """Cancels what is under way; what is done is still reported."""
+        for task in (self.polling, *self.under_way):
             if task:
                 task.cancel()
 
@@ -206,11 +204,16 @@ async def _send(
     return await calls.recognise(order.pool, np.concatenate(pieces), lengths, hints)
 
 
-def _result(task: asyncio.Task[ChunkResult]) -> ChunkResult | None:
-    """The chunk's result; None if it was lost and may be tried elsewhere."""
+def _result(task: asyncio.Task[ChunkResult], order: Order) -> ChunkResult | None:
+    """The chunk's result; None if it was lost and may be tried elsewhere.
+
+    So is, once, a chunk of which no segment could be read: the replica may be what is broken.
+    """
     error = task.exception()
     if error is None:
-        return task.result()
+        result = task.result()
+        none_read = all(recognition.error for recognition in result.recognitions)
+        return None if none_read and order.attempt == 1 else result
     if not isinstance(error, ReplicaDied | TimedOut):
         logger.error("A chunk failed in an unexpected way.", exc_info=error)
     return None
@@ -238,7 +241,9 @@ async def _report(order: Order, result: ChunkResult, calls: Calls) -> None:
         logger.warning("The dispatcher did not take a report: %s", error)
 
 
-async def _leave(request: str, calls: Calls) -> None:
+async def _leave(request: str, calls: Calls, reports: Set[asyncio.Task[None]]) -> None:
+    """Ends the request at the dispatcher, after it has heard how the last chunks went."""
+    await asyncio.gather(*reports)
     try:
         await calls.cancel(request)
     except AsrError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -61,13 +61,14 @@ class Front:
                 form = await read_form(request, self._limits, self._engine)
         except TimeoutError:
             raise TimedOut("upload", self._limits.request_timeout_s) from None
-        headers = {"warnings": ", ".join(form.without_effect)} if form.without_effect else {}
+        headers = _warnings(form.without_effect)
         if form.stream:
             events = self._events(form)
             first = await anext(events)  # an early error is an HTTP status, not a broken stream
             sent = _sse(first, events, form)
             return StreamingResponse(sent, media_type="text/event-stream", headers=headers)
         transcript = await self._answer(form)
+        headers = _warnings((*form.without_effect, *_missing(transcript)))
         media_type, render = FORMATS[form.response_format]
         body = render(transcript, form.granularities)
         return Response(body, media_type=media_type, headers=headers)
@@ -119,6 +120,16 @@ class Front:
             raise TimedOut("request", limit_s) from None
         finally:
             events.cancel()
+
+
+def _warnings(warnings: Sequence[str]) -> dict[str, str]:
+    return {"warnings": ", ".join(warnings)} if warnings else {}
+
+
+def _missing(transcript: Transcript) -> list[str]:
+    """What no format but detailed_json would tell: the segments of which there is no text."""
+    missing = [str(segment.index) for segment in transcript.segments if segment.error]
+    return [f"no text for segments {' '.join(missing)}"] if missing else []
 
 
 async def _sse(first: Event, events: AsyncGenerator[Event], form: Form) -> AsyncGenerator[str]:

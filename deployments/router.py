@@ -36,6 +36,7 @@ from deployments.core.types import (
     Transcript,
     Upload,
 )
+from deployments.deadline import within
 from deployments.fanout import fan_out, in_background
 from deployments.itn import has_effect
 from deployments.writer import Writer
@@ -57,6 +58,7 @@ class RouterPlan:
     max_hotwords: int
     decode_threads: int
     decode_timeout_s: float
+    request_timeout_s: float  # of the whole, for callers over a handle; HTTP has its own
 
 
 class Router:
@@ -70,7 +72,7 @@ class Router:
     async def transcribe(self, upload: Upload, options: TranscribeOptions) -> Transcript:
         """The finished transcript. Raises the errors of `core/errors.py`."""
         transcript: Transcript | None = None
-        async with aclosing(self._pipeline.run(upload, options)) as events:
+        async with aclosing(self.stream(upload, options)) as events:
             async for event in events:
                 if isinstance(event, Done):
                     transcript = event.transcript
@@ -78,8 +80,9 @@ class Router:
         return transcript
 
     async def stream(self, upload: Upload, options: TranscribeOptions) -> AsyncGenerator[Event]:
-        """Deltas and progress in order, `Done` last."""
-        async with aclosing(self._pipeline.run(upload, options)) as events:
+        """Deltas and progress in order, `Done` last. Raises TimedOut at the request's limit."""
+        running = self._pipeline.run(upload, options)
+        async with aclosing(within(self._plan.request_timeout_s, running)) as events:
             async for event in events:
                 yield event
 

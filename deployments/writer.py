@@ -11,11 +11,11 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TypeAlias
 
-from deployments.core.errors import EngineFailed
+from deployments.core.errors import EngineFailed, Overloaded
 from deployments.core.hotwords import report_hotwords, warn_of_unspelt
 from deployments.core.numbers import Written
 from deployments.core.punctuating import GrowingDocument
-from deployments.core.segments import Answer, merge
+from deployments.core.segments import LOST, Answer, merge
 from deployments.core.text import join_texts, join_words, space_words
 from deployments.core.types import (
     EngineInfo,
@@ -31,6 +31,7 @@ from deployments.core.types import (
 from deployments.itn import has_effect, normalise
 
 Punctuate: TypeAlias = Callable[[PunctuationTask], Awaitable[PunctuationStep]]
+RETRY_S = 5.0  # by then a dead replica has a successor
 
 
 class Writer:
@@ -75,10 +76,12 @@ class Writer:
         return done, sum(segment.n_ms for segment in self._segments)
 
     def transcript(self, *, duration_ms: int, language: str) -> Transcript:
-        """The whole. Raises EngineFailed where every segment failed: that is no transcript."""
+        """The whole. Where no segment has an answer, that is no transcript: raises EngineFailed,
+        or Overloaded if they were lost with their replicas.
+        """
         errors = [s.error for s in self._merged if s.error]
         if errors and len(errors) == len(self._merged):
-            raise EngineFailed(errors[0])
+            raise Overloaded(RETRY_S) if LOST in errors else EngineFailed(errors[0])
         segments = self._merged
         if self._engine.has_word_times:
             left = iter(self._words)

@@ -41,6 +41,7 @@ class Misfortune:
     """How often things go wrong; probabilities."""
 
     dies: float = 0.0  # a replica, while it has a chunk; never twice with the same segment
+    dies_with: int = -1  # samples of a segment that kills every replica it meets
     answers_twice: float = 0.0
     dispatcher_restarts: float = 0.0
 
@@ -58,6 +59,7 @@ class InProcessCalls:
 
     def __post_init__(self) -> None:
         self.n_chunks = self.n_deaths = self.n_restarts = self.cancelled = self.largest_batch = 0
+        self.n_reports = 0
         self._queues: dict[str, list[tuple[Chunk, asyncio.Future[ChunkResult]]]] = {}
         self._died_with: set[bytes] = set()
         self._first_order = 1
@@ -105,6 +107,8 @@ class InProcessCalls:
         await self._some_time()
         chunk = Chunk(samples, tuple(lengths), hints)
         contents = {item.tobytes() for item in chunk.items}
+        if self.misfortune.dies_with in lengths:
+            raise ReplicaDied("killed by its segment")
         if not contents & self._died_with and self.rng.random() < self.misfortune.dies:
             self.n_deaths += 1
             self._died_with |= contents
@@ -160,6 +164,8 @@ class InProcessCalls:
         return orders + twice
 
     async def finished(self, order: int, padded_ms: int, busy_ms: float) -> None:
+        await self._some_time()
+        self.n_reports += 1
         self._do(Finished(order, padded_ms, busy_ms))
 
     async def died(self, order: int) -> bool:

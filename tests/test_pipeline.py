@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from benchmarks.random_models import write_paraformer, write_punctuation
 from benchmarks.synthetic_audio import voice
-from deployments.core.errors import BadRequest, EngineFailed, UnknownModel
+from deployments.core.errors import BadRequest, EngineFailed, Overloaded, UnknownModel
 from deployments.core.planning import PoolSpec
+from deployments.core.segments import LOST
 from deployments.core.types import (
     Audio,
     Delta,
@@ -53,6 +54,7 @@ PLAN = RouterPlan(
     max_hotwords=3,
     decode_threads=1,
     decode_timeout_s=60.0,
+    request_timeout_s=60.0,
 )
 
 
@@ -181,6 +183,27 @@ def test_the_transcript_does_not_depend_on_the_split(
     assert deltas == transcript.text
 
 
+def test_the_harness_does_what_the_property_needs(
+    paraformer: Paraformer, punctuator: CtTransformer
+) -> None:
+    spans = [Span(1000 * i, 1000 * i + 900) for i in range(40)]
+    pool = PoolSpec("p0", 9_000, 50.0, 3000.0, 4, 1000.0)
+    counts = np.zeros(3, int)
+    for seed in range(3):
+        calls = InProcessCalls(
+            lambda _: spans,
+            paraformer.transcribe,
+            punctuator.punctuate,
+            {"p0": (2, pool)},
+            random.Random(seed),
+            Misfortune(dies=0.2, answers_twice=0.2, dispatcher_restarts=0.1),
+        )
+        run(calls, np.tile(_voices(), 1)[: 40_000 * 16])
+        counts += (calls.n_deaths, calls.n_restarts, calls.largest_batch)
+
+    assert (counts >= (1, 1, 4)).all(), counts
+
+
 def echo(batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
     return [Recognition(f"{len(item)}") for item in batch]
 
@@ -206,6 +229,7 @@ TEXT_ONLY = RouterPlan(
     max_hotwords=3,
     decode_threads=1,
     decode_timeout_s=60.0,
+    request_timeout_s=60.0,
 )
 
 
@@ -241,6 +265,50 @@ def test_a_recording_of_which_nothing_could_be_read_is_an_error() -> None:
 
     with pytest.raises(EngineFailed):
         run(fake_calls(transcribe=broken), np.ones(64_000, np.int16), plan=TEXT_ONLY)
+
+
+def test_the_last_chunk_is_reported_too() -> None:
+    calls = fake_calls()
+
+    run(calls, np.ones(64_000, np.int16), plan=TEXT_ONLY)
+
+    assert calls.n_reports == calls.n_chunks > 0
+
+
+def test_a_segment_that_kills_every_replica_is_lost_alone_and_named() -> None:
+    calls = fake_calls(misfortune=Misfortune(dies_with=16_000))
+
+    transcript, _ = run(calls, np.ones(64_000, np.int16), plan=TEXT_ONLY)
+
+    assert transcript.text == "24000"
+    assert [s.error for s in transcript.segments] == [LOST, None]
+
+
+def test_a_recording_of_which_everything_was_lost_may_be_sent_again() -> None:
+    calls = fake_calls(
+        detect_spans=lambda audio: [Span(0, 1000)], misfortune=Misfortune(dies_with=16_000)
+    )
+
+    with pytest.raises(Overloaded):
+        run(calls, np.ones(64_000, np.int16), plan=TEXT_ONLY)
+
+
+def test_a_chunk_of_which_nothing_is_read_is_tried_once_more_elsewhere() -> None:
+    n_calls = 0
+
+    def fails_first(batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 1:
+            raise RuntimeError("this card has fallen off the bus")
+        return echo(batch, hints)
+
+    transcript, _ = run(
+        fake_calls(transcribe=fails_first), np.ones(64_000, np.int16), plan=TEXT_ONLY
+    )
+
+    assert [s.text for s in transcript.segments] == ["16000", "24000"]
+    assert not transcript.warnings
 
 
 @pytest.mark.parametrize(

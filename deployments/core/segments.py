@@ -22,6 +22,7 @@ from deployments.core.types import (
     Word,
 )
 
+LOST = "The replicas that were to recognise this segment died or timed out."  # as an `error`
 FRAME_MS = 10
 QUIET_WINDOW_MS = 100  # the cut falls in the middle of the quietest stretch of this length
 MIN_PIECE_MS = 1_000  # no cut leaves less than this behind, an engine hears nothing in less

@@ -23,6 +23,7 @@ def rows(seed: int, n_rows: int = N_ROWS) -> torch.Tensor:
     return alphas
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_scan_fires_on_the_frames_of_the_loop_wherever_it_does_not_doubt(seed: int) -> None:
     alphas = rows(seed)

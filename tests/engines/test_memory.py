@@ -72,7 +72,7 @@ def test_a_segment_that_never_fits_is_the_only_one_lost(case: Case) -> None:
     [result] = runner(engine, budget_s=60).run([chunk([short, long, short])])
 
     assert [r.error is None for r in result.recognitions] == [True, False, True]
-    assert "memory" in str(result.recognitions[1].error)
+    assert str(result.recognitions[1].error).endswith("OutOfMemory")
 
 
 @pytest.mark.slow
