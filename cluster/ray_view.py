@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import logging
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 ACCELERATOR = "accelerator_type:"
+CONNECT_TIMEOUT_S = 3.0
+NO_TOKEN = b"InvalidAuthToken"  # Ray's core repeats it on stderr, and tries again for a minute
+WANTS_TOKEN = "Ray runs and wants its token: set RAY_AUTH_MODE=token (and RAY_AUTH_TOKEN_PATH)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +79,32 @@ def nodes() -> list[RayNode]:
 
 def look(address: str, *, timeout_s: float) -> RayView:
     """The cluster at `address` ("auto": the one of this machine), asked from another process."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit() and not _accepts(host, int(port)):
+        return RayView(failure=f"nothing listens at {address}")  # Ray itself asks for half a minute
     command = [sys.executable, "-m", "cluster.ray_view", address]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        return RayView(failure=f"Ray at {address!r} did not answer within {timeout_s:g} s")
+    except subprocess.TimeoutExpired as error:
+        words = error.stderr or b""
+        if NO_TOKEN in words:
+            return RayView(failure=WANTS_TOKEN)
+        return RayView(failure=f"Ray at {address} did not answer within {timeout_s:g} s")
     return read(done.stdout, done.stderr)
+
+
+def _accepts(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host.strip("[]"), port), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def read(stdout: str, stderr: str) -> RayView:
     """What the other process printed; its last words where it died."""
+    if NO_TOKEN in stderr.encode():
+        return RayView(failure=WANTS_TOKEN)
     lines = [line for line in stdout.splitlines() if line.startswith("{")]
     if not lines:
         words = stderr.strip().splitlines()

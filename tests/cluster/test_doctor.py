@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from cluster.findings import Finding
 from cluster.gpu_checks import runs_on
 from cluster.gpus import Reading, read_gpus
 from cluster.machine import Disk, Facts, Port, Torch, Version, has_nvidia_card, pinned
-from cluster.ray_view import RayNode, RayView, read
+from cluster.ray_view import RayNode, RayView, look, read
 from tests.cluster.fake_nvml import NOT_SUPPORTED, Card, FakeNvml, memory, nvml_error, process
 
 ROOMY = Disk("/somewhere", free_gib=500.0, used_fraction=0.3)
@@ -278,6 +279,21 @@ def test_pins_are_read_from_the_requirements() -> None:
 def test_a_ray_that_kills_its_asker_leaves_its_last_words() -> None:
     assert read("", "log line\nCheck failed: gcs is gone\n").failure == "Check failed: gcs is gone"
     assert read("", "").failure
+
+
+def test_a_ray_that_wants_a_token_says_which_setting_brings_it() -> None:
+    repeated = "gcs_client.cc:210: Unauthenticated: RPC error: InvalidAuthToken: missing\n" * 3
+
+    assert "RAY_AUTH_MODE=token" in read("", repeated).failure
+
+
+def test_an_address_where_nothing_listens_is_answered_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+    view = look(f"127.0.0.1:{port}", timeout_s=60)
+
+    assert view.failure == f"nothing listens at 127.0.0.1:{port}"
 
 
 def test_the_settings_and_the_port_come_from_the_configuration(tmp_path: Path) -> None:

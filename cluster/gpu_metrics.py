@@ -1,0 +1,124 @@
+"""GPU figures of every node: a small actor per node samples NVML and exports what it reads.
+
+Ray publishes the gauges with its own metrics, on every node's metrics port, under `ray_` and the
+names below. The actors need no CPU share and no GPU, and end with the process that started them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.util.metrics import Gauge
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cluster.gpus import Gpu, Reading, read_gpus
+
+logger = logging.getLogger(__name__)
+
+TAGS = ("host", "gpu", "gpu_name", "uuid")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One exported figure of a card; None is not exported."""
+
+    description: str
+    of: Callable[[Gpu], float | None]
+
+
+FIGURES = {
+    "asr_gpu_utilization_percent": Figure(
+        "Share of the time in which a kernel ran.", lambda gpu: gpu.utilization_percent
+    ),
+    "asr_gpu_memory_used_mib": Figure("Memory in use.", lambda gpu: gpu.memory_used_mib),
+    "asr_gpu_memory_total_mib": Figure("Memory of the card.", lambda gpu: gpu.memory_total_mib),
+    "asr_gpu_temperature_celsius": Figure("Core temperature.", lambda gpu: gpu.temperature_c),
+    "asr_gpu_power_watts": Figure("Power drawn.", lambda gpu: gpu.power_w),
+}
+PROBLEMS = "asr_gpu_problems"
+
+
+def exported(reading: Reading, host: str) -> Iterator[tuple[str, float, dict[str, str]]]:
+    """(name, value, tags) of everything in a reading that has a value."""
+    for gpu in reading.gpus:
+        tags = {"host": host, "gpu": str(gpu.index), "gpu_name": gpu.name, "uuid": gpu.uuid}
+        for name, figure in FIGURES.items():
+            value = figure.of(gpu)
+            if value is not None:
+                yield name, float(value), tags
+    yield PROBLEMS, float(len(reading.problems)), {"host": host}
+
+
+class GpuSampler:
+    """The body of the actor: reads every `interval_s` on a thread of its own."""
+
+    def __init__(self, host: str, interval_s: float, read: Callable[[], Reading]) -> None:
+        self._host, self._interval_s, self._read = host, interval_s, read
+        self._gauges = {
+            name: Gauge(name, figure.description, tag_keys=TAGS) for name, figure in FIGURES.items()
+        }
+        self._gauges[PROBLEMS] = Gauge(
+            PROBLEMS, "Cards, or drivers, that could not be read.", tag_keys=("host",)
+        )
+        self._latest = self._sample()
+        threading.Thread(target=self._keep_sampling, daemon=True).start()
+
+    def latest(self) -> Reading:
+        return self._latest
+
+    def _keep_sampling(self) -> None:
+        pause = threading.Event()
+        while not pause.wait(self._interval_s):
+            try:
+                self._latest = self._sample()
+            except Exception:  # the next sample may succeed; a dead thread would show old figures
+                logger.exception("The GPUs could not be sampled.")
+
+    def _sample(self) -> Reading:
+        reading = self._read()
+        for name, value, tags in exported(reading, self._host):
+            self._gauges[name].set(value, tags)
+        return reading
+
+
+class Samplers:
+    """One actor on every node asked for; in a process that is connected to Ray."""
+
+    def __init__(self, *, interval_s: float = 2.0, read: Callable[[], Reading] = read_gpus) -> None:
+        self._interval_s, self._read = interval_s, read
+        self._actors: dict[str, Any] = {}
+
+    def latest(self, hosts: dict[str, str], *, timeout_s: float) -> dict[str, Reading]:
+        """Node id -> reading, of the nodes (id -> host name) that answer within `timeout_s`.
+
+        A node whose actor has died gets a new one at the next call.
+        """
+        for node_id in self._actors.keys() - hosts.keys():
+            del self._actors[node_id]
+        for node_id in hosts.keys() - self._actors.keys():
+            self._actors[node_id] = self._start(node_id, hosts[node_id])
+        asked = {actor.latest.remote(): node_id for node_id, actor in self._actors.items()}
+        if not asked:
+            return {}
+        done, _ = ray.wait(list(asked), num_returns=len(asked), timeout=timeout_s)
+        return dict(self._answers(done, asked))
+
+    def _answers(self, done: Sequence[Any], asked: dict[Any, str]) -> Iterator[tuple[str, Reading]]:
+        for ref in done:
+            try:
+                yield asked[ref], ray.get(ref)
+            except RayError:
+                del self._actors[asked[ref]]
+
+    def _start(self, node_id: str, host: str) -> Any:
+        here = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        actor = ray.remote(GpuSampler)
+        return actor.options(num_cpus=0, scheduling_strategy=here).remote(
+            host, self._interval_s, self._read
+        )
