@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from cluster.findings import Finding, Level, sentence
+from cluster.findings import Finding, Level, counted, sentence
 from cluster.gpu_checks import architectures, driver, gpus
 from cluster.machine import Disk, Facts
 from cluster.placement import CPU_REPLICA_MIB
@@ -137,18 +137,19 @@ def ray(facts: Facts) -> Iterator[Finding]:
         yield Finding("ray", "yellow", what, "make serve starts one; so does ray start --head.")
         return
     node, alive = facts.ray.this, [n for n in facts.ray.nodes if n.is_alive]
-    where = f"Ray at {facts.ray.address} has {len(alive)} nodes"
+    where = f"Ray at {facts.ray.address} has {counted(len(alive), 'node')}"
     if node is None:
         what = f"{where}; this machine is not one of them."
         yield Finding("ray", "yellow", what, f"ray start --address={facts.ray.address}")
         return
-    n_gpus, counted = len(facts.reading.gpus), node.num_gpus
+    n_gpus = len(facts.reading.gpus)
     of_type = f" of type {node.accelerator_type}" if node.accelerator_type else ""
-    what = f"{where}; this one has {node.num_cpus:g} CPUs and {counted:g} GPUs{of_type}"
-    if counted != n_gpus:
+    has = f"{counted(node.num_cpus, 'CPU')} and {counted(node.num_gpus, 'GPU')}{of_type}"
+    what = f"{where}; this one has {has}"
+    if node.num_gpus != n_gpus:
         yield Finding(
             "ray",
-            "red" if counted > n_gpus else "yellow",
+            "red" if node.num_gpus > n_gpus else "yellow",
             f"{what}, where NVML finds {n_gpus}.",
             "Restart Ray on this node; check --num-gpus and CUDA_VISIBLE_DEVICES.",
         )

@@ -26,3 +26,8 @@ def dotted(version: tuple[int, int] | None) -> str:
 def sentence(text: str) -> str:
     """With a capital and one full stop, whoever wrote it."""
     return text[:1].upper() + text[1:].rstrip(".") + "."
+
+
+def counted(number: float, noun: str) -> str:
+    """1 node, 2 nodes."""
+    return f"{number:g} {noun}" + ("" if number == 1 else "s")

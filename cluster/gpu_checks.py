@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from cluster.findings import Finding, dotted, sentence
+from cluster.findings import Finding, counted, dotted, sentence
 from cluster.gpus import Gpu, Problem
 from cluster.machine import Facts
 from cluster.profiles import CPU_SPEED_PER_THREAD, profile
@@ -46,7 +46,7 @@ def _memory(gpu: Gpu) -> Iterator[Finding]:
         yield Finding(
             "gpu memory",
             "yellow",
-            f"{name} is in MIG mode with {len(gpu.mig)} instances, each a device of its own.",
+            f"{name} is in MIG mode with {counted(len(gpu.mig), 'instance')}, each a device.",
             "Ray counts whole cards unless CUDA_VISIBLE_DEVICES lists the instances' UUIDs.",
         )
         return

@@ -107,7 +107,7 @@ BROKEN = [
         {"reading": reading(Card(MigMode=(1, 1), MaxMigDeviceCount=7, instances={0: Card()}))},
         "gpu memory",
         "yellow",
-        "MIG mode with 1 instance",
+        "MIG mode with 1 instance,",
     ),
     (
         {"reading": reading(Card(ComputeRunningProcesses=[process(4021, 3140)]))},
