@@ -153,7 +153,9 @@ def disk(path: Path) -> Disk:
     """Of the nearest directory that exists: the cache is made by its first use."""
     there = next(p for p in (path, *path.absolute().parents) if p.is_dir())
     usage = shutil.disk_usage(there)
-    return Disk(str(path), usage.free / GIB, 1 - usage.free / usage.total if usage.total else 1.0)
+    home = Path.home()
+    shown = f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
+    return Disk(shown, usage.free / GIB, 1 - usage.free / usage.total if usage.total else 1.0)
 
 
 def port_is_free(number: int) -> bool:
