@@ -1,32 +1,42 @@
-"""Which pools a fleet should have. Pure: nodes in, pools out.
+"""Which pools a fleet should have. Pure: machines in, pools out, with the reason of each number.
 
-The rule so far: VAD and punctuation share the first GPU with one ASR replica, every other GPU
-holds two ASR replicas of half a card each (one computes while the other's batch is read); a
-fleet without GPUs gets one CPU pool of replicas with one thread each.
+`place` is the whole answer, for `python -m cluster plan`; `auto_pools`, `auto_stages`,
+`model_threads` and `resolve_dtype` are the parts of it that `pools: auto` asks for at deployment.
+A type of card becomes a pool; VAD and punctuation have room on every card (cluster/cards.py); a
+fleet without cards that can be used gets one CPU pool of replicas with one thread each.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from cluster.profiles import CPU_SPEED_PER_THREAD, profile
-from deployments.config import Pool
+from cluster.cards import (
+    CPU_BATCH_S,
+    Reserve,
+    Share,
+    card_profile,
+    refusal,
+    reserve_for,
+    share_card,
+    usable_mib,
+)
+from cluster.profiles import CPU_SPEED_PER_THREAD
+from deployments.config import RESERVED, Pool
 
-ASR_FRACTION = 0.5
-VAD_FRACTION = 0.1  # 1.7 MB of weights; the fraction is a CUDA context and 60 s of scores
-PUNCTUATION_FRACTION = 0.2  # the zh model's embedding is 279 MB in fp32, the large one's 972
-CONTEXT_MIB = 600  # a CUDA context and its libraries, per process
-WEIGHTS_MIB = {"fp32": 990, "fp16": 500, "bf16": 500}  # SeACo Paraformer-large
-# Activations: twice the peak measured on a CPU in fp32, and half of that; expected, not measured.
-MIB_PER_PADDED_S = {"fp32": 2.0, "fp16": 1.0, "bf16": 1.0}
-LONGEST_BATCH_S = 1200.0  # beyond it a batch is only slower to come back
-CPU_BATCH_S = 30.0  # on a CPU one long segment at a time is as fast as several
 MAX_THREADS = 4  # of one model call: more scale badly
 CPU_REPLICA_MIB = 2048  # Paraformer-large in fp32, a batch of 30 s, torch and Ray
 CPU_ALWAYS_ON = 4  # replicas of a CPU pool that run without work; more start when it comes
 OTHERS_CPUS = 0.9  # what the other deployments declare together by default
+ASR_CPUS = 1.0  # a GPU replica's one thread that launches, reads and spells
+LEAST_ASR_CPUS = 0.05  # Ray counts CPUs, it does not cut them: a small machine shares
+CARD_LABEL = (
+    "gpu-model"  # `ray start --labels gpu-model=A100-80G`: where Ray's type says too little
+)
+# Cards that Ray calls by one type; Ray's name of a type that is not here is its own.
+RAY_TYPES = {"A100-40G": "A100", "A100-80G": "A100"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,53 +47,218 @@ class Node:
     num_gpus: float = 0.0
     accelerator_type: str = ""
     memory_mib: float | None = None  # None: not known, taken as enough
+    may_be_absent: bool = False  # joins and leaves: its pool starts at zero
+
+    @property
+    def n_cards(self) -> int:
+        return int(self.num_gpus)
+
+
+@dataclass(frozen=True, slots=True)
+class Unplaced:
+    """A part of the fleet that is left out, and why."""
+
+    what: str
+    why: str
+
+
+@dataclass(slots=True)
+class Placement:
+    """What a fleet becomes. `reasons` maps (section, field) or (pool, field) to a sentence."""
+
+    dtype: str
+    pools: dict[str, Pool]
+    reserve: Reserve
+    spare_cpus: int  # whole cores that nothing above declares, for more stages
+    unplaced: list[Unplaced] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    reasons: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    @property
+    def on_gpus(self) -> bool:
+        return any(pool.num_gpus for pool in self.pools.values())
+
+
+def place(
+    nodes: Sequence[Node],
+    *,
+    dtype: str | None = None,
+    n_vad: int = 1,
+    n_punctuation: int = 1,
+    batch_takes_s: float | None = None,
+) -> Placement:
+    """Pools for every type of card that can take part, or one of CPUs; the rest with its reason.
+
+    `dtype` None: chosen. `n_vad` and `n_punctuation` replicas have room on any one card, unless
+    that leaves a type of card out: then they run on CPUs.
+    """
+    dtype = dtype or resolve_dtype(nodes)
+    placement = Placement(dtype, {}, Reserve(), 0)
+    usable = _usable(nodes, dtype, placement)
+    if not usable:
+        placement.pools, placement.dtype = {"cpu": _cpu_pool(nodes)}, dtype
+        placement.reasons |= _cpu_reasons(nodes, placement.pools["cpu"])
+        return placement
+    placement.reserve = _reserve(usable, dtype, n_vad=n_vad, n_punctuation=n_punctuation)
+    for name, members in _by_type(usable).items():
+        share = share_card(
+            members[0].accelerator_type, dtype, placement.reserve, batch_takes_s=batch_takes_s
+        )
+        assert isinstance(share, Share)  # _reserve has tried
+        placement.pools[name] = _gpu_pool(members, share, ambiguous=_ambiguous(members[0], usable))
+        placement.reasons |= {(name, key): why for key, why in share.reasons.items()}
+        placement.reasons |= _count_reasons(name, members, share, placement.pools[name])
+    placement.spare_cpus = _spare_cpus(nodes, usable, placement.pools)
+    placement.notes += _notes(usable, dtype)
+    return placement
 
 
 def resolve_dtype(nodes: Sequence[Node]) -> str:
-    """One dtype for all pools (DESIGN 4): fp16 if every GPU has Tensor Cores, else fp32."""
-    types = {node.accelerator_type for node in nodes if node.num_gpus}
-    return "fp16" if types and all(profile(t).tensor_cores for t in types) else "fp32"
+    """One dtype for all pools (DESIGN 4): fp16 if every GPU has Tensor Cores, else fp32.
+
+    A card that could not take part in fp32 either has no say.
+    """
+    types = {node.accelerator_type for node in nodes if node.n_cards}
+    if any(refusal(t, "fp16") and not refusal(t, "fp32") for t in types):
+        return "fp32"
+    return "fp16" if any(not refusal(t, "fp16") for t in types) else "fp32"
 
 
-def batch_audio_s(accelerator_type: str, fraction: float, dtype: str) -> float:
-    """Padded audio seconds that fit a fraction of a card beside context and weights."""
-    share_mib = profile(accelerator_type).memory_mib * fraction
-    free_mib = share_mib - CONTEXT_MIB - WEIGHTS_MIB[dtype]
-    return max(60.0, min(LONGEST_BATCH_S, free_mib / MIB_PER_PADDED_S[dtype]))
-
-
-def auto_pools(nodes: Sequence[Node], dtype: str) -> dict[str, Pool]:
+def auto_pools(
+    nodes: Sequence[Node], dtype: str, *, n_vad: int = 1, n_punctuation: int = 1
+) -> dict[str, Pool]:
     """One pool per GPU type of the fleet; one CPU pool where there is no GPU."""
-    gpus: Counter[str] = Counter()
-    for node in nodes:
-        if node.num_gpus >= 1:
-            gpus[node.accelerator_type or "gpu"] += int(node.num_gpus)
-    if not gpus:
-        return {"cpu": _cpu_pool(nodes)}
-    host = max(gpus, key=lambda t: gpus[t])  # its first card also carries VAD and punctuation
-    return {
-        name: Pool(
-            accelerator_type=None if name == "gpu" else name,
-            num_cpus=0.5,
-            num_gpus=ASR_FRACTION,
-            min_replicas=1,
-            max_replicas=2 * count - (1 if name == host else 0),
-            batch_audio_s=batch_audio_s(name, ASR_FRACTION, dtype),
-            speed=profile(name).speed * ASR_FRACTION,
-        )
-        for name, count in gpus.items()
-    }
+    return place(nodes, dtype=dtype, n_vad=n_vad, n_punctuation=n_punctuation).pools
 
 
-def auto_stages(nodes: Sequence[Node]) -> tuple[float, float]:
-    """GPU fractions of VAD and punctuation: none where there is no GPU."""
-    has_gpu = any(node.num_gpus >= 1 for node in nodes)
-    return (VAD_FRACTION, PUNCTUATION_FRACTION) if has_gpu else (0.0, 0.0)
+def auto_stages(
+    nodes: Sequence[Node], dtype: str, *, n_vad: int = 1, n_punctuation: int = 1
+) -> tuple[float, float]:
+    """GPU fractions of VAD and punctuation: none where no GPU has room for them."""
+    reserve = place(nodes, dtype=dtype, n_vad=n_vad, n_punctuation=n_punctuation).reserve
+    return reserve.vad, reserve.punctuation
 
 
 def model_threads(nodes: Sequence[Node]) -> int:
     """Threads of one call of the VAD on a CPU: it works on one recording at a time."""
     return int(min(MAX_THREADS, max(1.0, max(node.num_cpus for node in nodes))))
+
+
+def pool_name(accelerator_type: str) -> str:
+    """A name that the configuration allows: letters, digits, '-' and '_'."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", accelerator_type).strip("-_") or "gpu"
+    return f"{name}-gpu" if name in RESERVED else name
+
+
+def _usable(nodes: Sequence[Node], dtype: str, placement: Placement) -> list[Node]:
+    """The machines whose cards take part; the others are noted in `placement.unplaced`."""
+    usable = []
+    for node in (node for node in nodes if node.n_cards):
+        why = refusal(node.accelerator_type, dtype) or _too_few_cpus(node)
+        if why is None:
+            usable.append(node)
+        else:
+            name = node.accelerator_type or "a card without a name"
+            placement.unplaced.append(Unplaced(f"{node.n_cards} x {name}", why))
+    return usable
+
+
+def _too_few_cpus(node: Node) -> str | None:
+    needed = OTHERS_CPUS + LEAST_ASR_CPUS * node.n_cards
+    if node.num_cpus < needed - 1e-9:
+        return f"{node.num_cpus:g} CPUs for {node.n_cards} cards; at least {needed:.2f} are needed"
+    return None
+
+
+def _reserve(usable: Sequence[Node], dtype: str, *, n_vad: int, n_punctuation: int) -> Reserve:
+    """Room for the stages on every card; none (they run on CPUs) where a card has too little."""
+    types = {node.accelerator_type for node in usable}
+    memories = [usable_mib(card_profile(name)) for name in types]
+    reserve = reserve_for(memories, n_vad=n_vad, n_punctuation=n_punctuation)
+    if any(isinstance(share_card(name, dtype, reserve), str) for name in types):
+        return Reserve(n_vad=n_vad, n_punctuation=n_punctuation)
+    return reserve
+
+
+def _by_type(nodes: Sequence[Node]) -> dict[str, list[Node]]:
+    types: dict[str, list[Node]] = {}
+    for node in nodes:
+        types.setdefault(pool_name(node.accelerator_type), []).append(node)
+    return types
+
+
+def _ambiguous(node: Node, usable: Sequence[Node]) -> bool:
+    """Whether Ray's type alone would let the pool onto another type of card."""
+    ray_type = RAY_TYPES.get(node.accelerator_type, node.accelerator_type)
+    same = {n.accelerator_type for n in usable if RAY_TYPES.get(n.accelerator_type) == ray_type}
+    return len(same | {node.accelerator_type}) > 1
+
+
+def _gpu_pool(nodes: Sequence[Node], share: Share, *, ambiguous: bool) -> Pool:
+    kind = nodes[0].accelerator_type
+    return Pool(
+        accelerator_type=RAY_TYPES.get(kind, kind) or None,
+        node_labels={CARD_LABEL: kind} if ambiguous else {},
+        num_cpus=_asr_cpus(nodes, share.n_replicas),
+        num_gpus=share.fraction,
+        min_replicas=0 if all(node.may_be_absent for node in nodes) else 1,
+        max_replicas=share.n_replicas * sum(node.n_cards for node in nodes),
+        batch_audio_s=share.batch_audio_s,
+        speed=share.speed,
+    )
+
+
+def _asr_cpus(nodes: Sequence[Node], per_card: int) -> float:
+    """CPUs of a replica so that each machine holds its own, with the other deployments beside."""
+    each = min((node.num_cpus - OTHERS_CPUS) / (per_card * node.n_cards) for node in nodes)
+    return max(0.01, min(ASR_CPUS, math.floor(each * 100 + 1e-9) / 100))
+
+
+def _spare_cpus(nodes: Sequence[Node], usable: Sequence[Node], pools: dict[str, Pool]) -> int:
+    """Whole cores that are left on each machine, added up; of what may be absent, none."""
+    spare = 0
+    for node in nodes:
+        if node.may_be_absent:
+            continue
+        declared = OTHERS_CPUS
+        if node in usable:
+            pool = pools[pool_name(node.accelerator_type)]
+            declared += pool.num_cpus * node.n_cards * int(1 / pool.num_gpus)
+        spare += max(0, math.floor(node.num_cpus - declared + 1e-9))
+    return spare
+
+
+def _count_reasons(
+    name: str, nodes: Sequence[Node], share: Share, pool: Pool
+) -> dict[tuple[str, str], str]:
+    cards = sum(node.n_cards for node in nodes)
+    always = sum(node.n_cards for node in nodes if not node.may_be_absent)
+    low = "one is ready at once; more start when work waits" if always else "may be absent"
+    tightest = min(nodes, key=lambda node: node.num_cpus / node.n_cards)
+    return {
+        (name, "max_replicas"): f"{cards} cards x {share.n_replicas}",
+        (name, "min_replicas"): low,
+        (name, "num_cpus"): f"a machine of {tightest.num_cpus:g} CPUs and {tightest.n_cards} cards "
+        f"keeps {OTHERS_CPUS:g} for the other deployments",
+    }
+
+
+def _notes(usable: Sequence[Node], dtype: str) -> list[str]:
+    types = sorted({node.accelerator_type for node in usable})
+    notes = []
+    plain = [name for name in types if not card_profile(name).tensor_cores]
+    if plain and len(plain) < len(types):
+        notes.append(
+            f"{', '.join(plain)} without known Tensor Cores put the whole application on fp32, at "
+            "about an eighth of the speed of the others; consider leaving them out."
+        )
+    labelled = [name for name in types if _ambiguous(Node(0.0, 1.0, name), usable)]
+    if labelled:
+        notes.append(
+            f"Ray does not tell {' from '.join(labelled)}: start each machine with "
+            f"`ray start --labels {CARD_LABEL}=...`."
+        )
+    return notes
 
 
 def _cpu_pool(nodes: Sequence[Node]) -> Pool:
@@ -103,6 +278,21 @@ def _cpu_pool(nodes: Sequence[Node]) -> Pool:
         batch_audio_s=CPU_BATCH_S,
         speed=CPU_SPEED_PER_THREAD * threads,
     )
+
+
+def _cpu_reasons(nodes: Sequence[Node], pool: Pool) -> dict[tuple[str, str], str]:
+    cores = sum(node.num_cpus for node in nodes)
+    return {
+        ("cpu", "num_cpus"): f"{cores:g} cores, {OTHERS_CPUS:g} of them for the other deployments",
+        (
+            "cpu",
+            "num_threads",
+        ): "replicas of one thread wait for nobody; more where memory is short",
+        ("cpu", "max_replicas"): f"one a core, and {CPU_REPLICA_MIB} MiB of memory each",
+        ("cpu", "min_replicas"): f"at most {CPU_ALWAYS_ON} without work",
+        ("cpu", "batch_audio_s"): "on a CPU one long segment at a time is as fast as several",
+        ("cpu", "speed"): f"prior: {CPU_SPEED_PER_THREAD:g} audio s/s a thread, fp32",
+    }
 
 
 def _n_replicas(node: Node) -> int:

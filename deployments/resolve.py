@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import ray
 
+from cluster.fleet import nodes_of
 from cluster.placement import Node, auto_pools, auto_stages, model_threads, resolve_dtype
 from deployments.config import AppConfig, Models
 from deployments.core.errors import ModelUnavailable
@@ -46,8 +47,12 @@ def resolve(config: AppConfig, nodes: Sequence[Node]) -> tuple[AppConfig, tuple[
         dtype = resolve_dtype(nodes)
     update: dict[str, Any] = {"models": models, "dtype": dtype}
     if config.pools == "auto":
-        update["pools"] = auto_pools(nodes, dtype)
-        vad_gpus, punctuation_gpus = auto_stages(nodes)
+        counts = {
+            "n_vad": config.vad.max_replicas,
+            "n_punctuation": config.punctuation.max_replicas,
+        }
+        update["pools"] = auto_pools(nodes, dtype, **counts)
+        vad_gpus, punctuation_gpus = auto_stages(nodes, dtype, **counts)
         vad = {"num_gpus": vad_gpus, "num_threads": model_threads(nodes)}
         update["vad"] = config.vad.model_copy(update=vad)
         update["punctuation"] = config.punctuation.model_copy(update={"num_gpus": punctuation_gpus})
@@ -74,20 +79,7 @@ def cluster_nodes() -> list[Node]:
     """The machines of the Ray cluster this process is connected to; none: this machine's cores."""
     if not ray.is_initialized():
         return [Node(num_cpus=2.0)]
-    nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    alive = [node for node in nodes if node["Alive"]]
-    return [_node(node["Resources"]) for node in alive]
-
-
-def _node(resources: Mapping[str, float]) -> Node:
-    prefix = "accelerator_type:"
-    types = [key.removeprefix(prefix) for key in resources if key.startswith(prefix)]
-    return Node(
-        num_cpus=resources.get("CPU", 0.0),
-        num_gpus=resources.get("GPU", 0.0),
-        accelerator_type=types[0] if types else "",
-        memory_mib=resources["memory"] / 2**20 if "memory" in resources else None,
-    )
+    return nodes_of(ray.nodes())  # type: ignore[no-untyped-call]
 
 
 def _refuse_gpu_where_useless(config: AppConfig) -> None:

@@ -1,0 +1,165 @@
+"""How one card is shared, pure: ASR replicas, and room for the VAD and the punctuation beside them.
+
+Ray may put the VAD and the punctuation on any card, in any order. So every card keeps room for
+them: replicas x fraction + what they need <= 1, whatever comes first. Memory is what a fraction
+stands for (the engine caps torch's allocator at it); computing time is shared by the driver.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+
+from cluster.profiles import UNKNOWN, Profile, profile
+
+CONTEXT_MIB = 600  # a CUDA context and its libraries, per process
+WEIGHTS_MIB = {"fp32": 990, "fp16": 500, "bf16": 500}  # SeACo Paraformer-large
+# Activations: twice the peak measured on a CPU in fp32, and half of that; expected, not measured.
+MIB_PER_PADDED_S = {"fp32": 2.0, "fp16": 1.0, "bf16": 1.0}
+# What the stages hold: a context, the weights in fp32, and one minute of scores or 16 documents.
+VAD_MIB = CONTEXT_MIB + 2 + 198
+PUNCTUATION_MIB = CONTEXT_MIB + 1100 + 200  # ct-punc, so that the smaller ct-punc-zh fits as well
+
+USABLE = 0.92  # of the nominal memory: a T4 of 16,384 MiB reports 15,360, and 15,109 with ECC
+SMALLEST_CARD_MIB = 8_000  # below it fp32 is refused, fp16 is tried
+SHORTEST_BATCH_S = 60.0  # two of the VAD's longest segments: less room is no room
+LONGEST_BATCH_S = 1200.0  # beyond it a batch is only slower to come back
+LONGEST_BATCH_TAKES_S = 2.0  # on a slow card a batch is bounded by its time
+CPU_BATCH_S = 30.0  # on a CPU one long segment at a time is as fast as several
+FP32_OF_TENSOR_SPEED = 1 / 8  # T4 8.1 of 65, A100 19.5 of 312, H100 67 of 989; TF32 is off
+
+# (cards at least this fast in audio s/s, replicas, why); the last line that applies.
+REPLICAS_PER_CARD = (
+    (0.0, 2, "one computes while the other's batch is read and spelt"),
+    (20_000.0, 4, "one process is not expected to feed more than 10,000 audio s/s; not measured"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What each card of a type holds."""
+
+    n_replicas: int
+    fraction: float  # of a card, per replica
+    batch_audio_s: float  # cap on a batch's padded audio
+    speed: float  # audio seconds a second and replica, a prior
+    reasons: dict[str, str]  # field of Pool -> why it has its value
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Fractions of a card that the stages need, the same on every card they may land on."""
+
+    vad: float = 0.0
+    punctuation: float = 0.0
+    n_vad: int = 1
+    n_punctuation: int = 1
+
+    @property
+    def total(self) -> float:
+        return self.vad * self.n_vad + self.punctuation * self.n_punctuation
+
+
+def card_profile(name: str) -> Profile:
+    """The profile of a card by Ray's name for it; cautious for MIG slices and unknown cards."""
+    slice_gb = re.search(r"MIG.*?(\d+)gb", name, re.IGNORECASE)
+    if slice_gb:
+        return replace(UNKNOWN, memory_mib=int(slice_gb[1]) * 1024)
+    known = profile(name)
+    return known if known != UNKNOWN else profile(name.replace("-", " "))
+
+
+def card_speed(card: Profile, dtype: str) -> float:
+    """Audio seconds a second of a whole card, on full batches; a prior."""
+    slow = dtype == "fp32" and card.tensor_cores
+    return card.speed * (FP32_OF_TENSOR_SPEED if slow else 1.0)
+
+
+def usable_mib(card: Profile) -> float:
+    """The memory a card really offers, MiB."""
+    return card.memory_mib * USABLE
+
+
+def refusal(name: str, dtype: str) -> str | None:
+    """Why a card cannot take part in an application of this dtype; None where it can."""
+    card = card_profile(name)
+    if dtype not in WEIGHTS_MIB:
+        return f"no engine runs {dtype} on a GPU"
+    if dtype != "fp32" and not card.tensor_cores:
+        return f"no Tensor Cores known: {dtype} would be slower than fp32 there"
+    if card.memory_mib < SMALLEST_CARD_MIB and dtype == "fp32":
+        return f"{card.memory_mib} MiB: less than 8 GB is not enough for fp32"
+    if isinstance(share_card(name, dtype), str):
+        return f"{card.memory_mib} MiB do not hold one {dtype} replica"
+    return None
+
+
+def reserve_for(memories_mib: list[float], *, n_vad: int = 1, n_punctuation: int = 1) -> Reserve:
+    """What the stages need of the smallest of these cards; nothing where there is no card."""
+    if not memories_mib:
+        return Reserve(n_vad=n_vad, n_punctuation=n_punctuation)
+    smallest = min(memories_mib)
+    return Reserve(_up(VAD_MIB / smallest), _up(PUNCTUATION_MIB / smallest), n_vad, n_punctuation)
+
+
+def share_card(
+    name: str, dtype: str, reserve: Reserve | None = None, *, batch_takes_s: float | None = None
+) -> Share | str:
+    """How a card of this type is shared, or why not one replica fits beside what is reserved.
+
+    `batch_takes_s` is how long a full batch may take; by default LONGEST_BATCH_TAKES_S.
+    """
+    card, reserve = card_profile(name), reserve or Reserve()
+    speed = card_speed(card, dtype)
+    wanted, why = [(n, why) for least, n, why in REPLICAS_PER_CARD if speed >= least][-1]
+    for n_replicas in range(wanted, 0, -1):
+        fraction = _down((1.0 - reserve.total) / n_replicas)
+        fits_s = padded_s_that_fit(usable_mib(card) * fraction, dtype)
+        if fits_s >= SHORTEST_BATCH_S:
+            break
+    else:
+        return (
+            f"{card.memory_mib} MiB x {1 - reserve.total:.2f} do not hold context {CONTEXT_MIB}, "
+            f"weights {WEIGHTS_MIB[dtype]} and {SHORTEST_BATCH_S:g} s of audio"
+        )
+    if n_replicas < wanted:
+        why = f"memory holds {n_replicas}; {wanted} would keep it busier"
+    takes_s = LONGEST_BATCH_TAKES_S if batch_takes_s is None else batch_takes_s
+    replica_speed = speed / n_replicas
+    bounds = {
+        f"{usable_mib(card):.0f} usable MiB x {fraction:g} - context {CONTEXT_MIB} - weights "
+        f"{WEIGHTS_MIB[dtype]}, at {MIB_PER_PADDED_S[dtype]:g} MiB a padded second": fits_s,
+        f"a longer batch only comes back later; {fits_s:.0f} s would fit": LONGEST_BATCH_S,
+        f"a batch takes at most {takes_s:g} s; {fits_s:.0f} s would fit": max(
+            SHORTEST_BATCH_S, takes_s * replica_speed
+        ),
+    }
+    bound = min(bounds, key=lambda reason: bounds[reason])
+    room = f" beside {reserve.total:.2f} for VAD and punctuation" if reserve.total else ""
+    return Share(
+        n_replicas=n_replicas,
+        fraction=fraction,
+        batch_audio_s=float(math.floor(bounds[bound])),
+        speed=round(replica_speed, 1),
+        reasons={
+            "num_gpus": f"{n_replicas} replicas a card{room}: {why}",
+            "batch_audio_s": bound,
+            "speed": f"prior: {speed:.0f} audio s/s for a card in {dtype}, shared by {n_replicas}; "
+            "learned from results later",
+        },
+    )
+
+
+def padded_s_that_fit(share_mib: float, dtype: str) -> float:
+    """Padded audio seconds that fit a share of a card beside context and weights; may be < 0."""
+    return (share_mib - CONTEXT_MIB - WEIGHTS_MIB[dtype]) / MIB_PER_PADDED_S[dtype]
+
+
+def _up(fraction: float) -> float:
+    """Rounded up to a hundredth: readable, and never less than needed."""
+    return math.ceil(fraction * 100 - 1e-9) / 100
+
+
+def _down(fraction: float) -> float:
+    return math.floor(fraction * 100 + 1e-9) / 100

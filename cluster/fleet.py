@@ -1,0 +1,114 @@
+"""The machines a plan is for: read from a line such as "T4:4,2x(L4:1,cpu:8)", or from Ray. Pure.
+
+T4:4             a machine of four cards, with 4 CPUs a card where nothing else is said
+T4:0-4           none to four: machines of one card each, which may be absent
+2x(T4:4,cpu:48)  two machines of four cards and 48 CPUs
+cpu:16           a machine without a card
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cluster.placement import CARD_LABEL, Node
+from cluster.profiles import PROFILES
+from deployments.core.errors import BadRequest
+
+CPUS_PER_CARD = 4.0  # the smallest machines that clouds rent with a T4, an L4 or an A10G
+TYPE_PREFIX = "accelerator_type:"
+
+_GROUP = re.compile(r"(?:(?P<times>\d+)\s*x\s*)?\((?P<inside>[^()]*)\)|(?P<plain>[^(),]+)")
+_ITEM = re.compile(r"(?P<name>[^:]*[^:\s])\s*(?::\s*(?P<least>\d+)(?:-(?P<most>\d+))?)?")
+
+
+def parse_fleet(text: str) -> list[Node]:
+    """The machines of a line. Raises BadRequest, which names the part it cannot read."""
+    nodes: list[Node] = []
+    for part in _parts(text):
+        group = _GROUP.fullmatch(part)
+        if group is None:
+            raise BadRequest(f"{part!r} is no machine; write T4:4, T4:0-4 or 2x(T4:4,cpu:48)")
+        if group["plain"]:
+            nodes += _loose(part)
+        else:
+            nodes += [_machine(group["inside"])] * int(group["times"] or 1)
+    if not nodes:
+        raise BadRequest("the fleet has no machine; write for example T4:4,L4:2")
+    return nodes
+
+
+def nodes_of(ray_nodes: Sequence[Mapping[str, Any]]) -> list[Node]:
+    """The living machines among what `ray.nodes()` says."""
+    return [_from_ray(node) for node in ray_nodes if node["Alive"]]
+
+
+def known_name(name: str) -> str:
+    """A card's name as Ray spells it: "rtx 4090" is GeForce-RTX-4090; unknown names stay."""
+    wanted = _folded(name)
+    for key in PROFILES:
+        if wanted in (_folded(key), _folded(key).removeprefix("geforce-")):
+            return key.replace(" ", "-")
+    return name.strip().replace(" ", "-")
+
+
+def _folded(name: str) -> str:
+    return name.strip().lower().replace(" ", "-")
+
+
+def _parts(text: str) -> list[str]:
+    """The text cut at the commas that stand outside parentheses."""
+    return [part.strip() for part in re.split(r",(?![^()]*\))", text) if part.strip()]
+
+
+def _item(text: str) -> tuple[str, int, int]:
+    """(name, least, most) of "T4:0-4"; a name alone is one."""
+    item = _ITEM.fullmatch(text.strip())
+    if item is None:
+        raise BadRequest(f"{text.strip()!r} is no number of cards; write T4:4 or T4:0-4")
+    least = int(item["least"] or 1)
+    most = int(item["most"] or least)
+    if most < max(1, least):
+        raise BadRequest(f"{text.strip()!r}: the most must be at least 1 and not below the least")
+    return item["name"], least, most
+
+
+def _loose(text: str) -> list[Node]:
+    name, least, most = _item(text)
+    if name.lower() == "cpu":
+        return [Node(num_cpus=float(most))]
+    card = known_name(name)
+    always = [Node(least * CPUS_PER_CARD, float(least), card)] if least else []
+    perhaps = Node(CPUS_PER_CARD, 1.0, card, may_be_absent=True)
+    return always + [perhaps] * (most - least)
+
+
+def _machine(text: str) -> Node:
+    n_cpus, cards = 0, dict[str, int]()
+    for part in _parts(text):
+        name, least, most = _item(part)
+        if least != most:
+            raise BadRequest(f"{part!r}: what may be absent is written outside parentheses")
+        if name.lower() == "cpu":
+            n_cpus = most
+        else:
+            cards[known_name(name)] = most
+    if len(cards) > 1:
+        raise BadRequest(f"({text}): Ray knows one type of card a machine; write two machines")
+    if not cards and not n_cpus:
+        raise BadRequest(f"({text}): neither a card nor a CPU")
+    card, count = next(iter(cards.items()), ("", 0))
+    return Node(float(n_cpus or count * CPUS_PER_CARD), float(count), card)
+
+
+def _from_ray(node: Mapping[str, Any]) -> Node:
+    resources: Mapping[str, float] = node["Resources"]
+    labels: Mapping[str, str] = node.get("Labels") or {}
+    types = [key.removeprefix(TYPE_PREFIX) for key in resources if key.startswith(TYPE_PREFIX)]
+    return Node(
+        num_cpus=resources.get("CPU", 0.0),
+        num_gpus=resources.get("GPU", 0.0),
+        accelerator_type=labels.get(CARD_LABEL, types[0] if types else ""),
+        memory_mib=resources["memory"] / 2**20 if "memory" in resources else None,
+    )
