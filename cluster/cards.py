@@ -49,7 +49,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """Fractions of a card that the stages need, the same on every card they may land on."""
+    """Fractions of a card a replica of each stage needs, on any card it may land on; 0: on CPUs."""
 
     vad: float = 0.0
     punctuation: float = 0.0
@@ -86,21 +86,23 @@ def refusal(name: str, dtype: str) -> str | None:
     card = card_profile(name)
     if dtype not in WEIGHTS_MIB:
         return f"no engine runs {dtype} on a GPU"
-    if dtype != "fp32" and not card.tensor_cores:
+    half = dtype != "fp32" and card.tensor_cores
+    if card.memory_mib < SMALLEST_CARD_MIB and not half:
+        return f"{card.memory_mib} MiB: less than 8 GB serve in fp16 on Tensor Cores only"
+    if dtype != "fp32" and not half:
         return f"no Tensor Cores known: {dtype} would be slower than fp32 there"
-    if card.memory_mib < SMALLEST_CARD_MIB and dtype == "fp32":
-        return f"{card.memory_mib} MiB: less than 8 GB is not enough for fp32"
     if isinstance(share_card(name, dtype), str):
         return f"{card.memory_mib} MiB do not hold one {dtype} replica"
     return None
 
 
-def reserve_for(memories_mib: list[float], *, n_vad: int = 1, n_punctuation: int = 1) -> Reserve:
-    """What the stages need of the smallest of these cards; nothing where there is no card."""
-    if not memories_mib:
-        return Reserve(n_vad=n_vad, n_punctuation=n_punctuation)
-    smallest = min(memories_mib)
-    return Reserve(_up(VAD_MIB / smallest), _up(PUNCTUATION_MIB / smallest), n_vad, n_punctuation)
+def reserve_for(smallest_mib: float, wanted: Reserve) -> Reserve:
+    """What the stages that are wanted on a GPU need of the smallest card, as fractions."""
+    return replace(
+        wanted,
+        vad=_up(VAD_MIB / smallest_mib) if wanted.vad else 0.0,
+        punctuation=_up(PUNCTUATION_MIB / smallest_mib) if wanted.punctuation else 0.0,
+    )
 
 
 def share_card(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cluster.cards import (
     CPU_BATCH_S,
@@ -32,9 +32,9 @@ CPU_ALWAYS_ON = 4  # replicas of a CPU pool that run without work; more start wh
 OTHERS_CPUS = 0.9  # what the other deployments declare together by default
 ASR_CPUS = 1.0  # a GPU replica's one thread that launches, reads and spells
 LEAST_ASR_CPUS = 0.05  # Ray counts CPUs, it does not cut them: a small machine shares
-CARD_LABEL = (
-    "gpu-model"  # `ray start --labels gpu-model=A100-80G`: where Ray's type says too little
-)
+# `ray start --labels gpu-model=A100-80G`: where Ray's type of a card says too little.
+CARD_LABEL = "gpu-model"
+MOST_FOR_STAGES = 0.4  # of a card; above it they run on CPUs
 # Cards that Ray calls by one type; Ray's name of a type that is not here is its own.
 RAY_TYPES = {"A100-40G": "A100", "A100-80G": "A100"}
 
@@ -70,6 +70,8 @@ class Placement:
     pools: dict[str, Pool]
     reserve: Reserve
     spare_cpus: int  # whole cores that nothing above declares, for more stages
+    per_card: dict[str, int] = field(default_factory=dict)  # pool -> replicas on each card
+    always: dict[str, int] = field(default_factory=dict)  # pool -> cards that are always there
     unplaced: list[Unplaced] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     reasons: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -85,12 +87,13 @@ def place(
     dtype: str | None = None,
     n_vad: int = 1,
     n_punctuation: int = 1,
+    vad_on_gpu: bool = True,
     batch_takes_s: float | None = None,
 ) -> Placement:
     """Pools for every type of card that can take part, or one of CPUs; the rest with its reason.
 
     `dtype` None: chosen. `n_vad` and `n_punctuation` replicas have room on any one card, unless
-    that leaves a type of card out: then they run on CPUs.
+    that is too much of a card of some type: then the VAD, or both, run on CPUs.
     """
     dtype = dtype or resolve_dtype(nodes)
     placement = Placement(dtype, {}, Reserve(), 0)
@@ -99,13 +102,16 @@ def place(
         placement.pools, placement.dtype = {"cpu": _cpu_pool(nodes)}, dtype
         placement.reasons |= _cpu_reasons(nodes, placement.pools["cpu"])
         return placement
-    placement.reserve = _reserve(usable, dtype, n_vad=n_vad, n_punctuation=n_punctuation)
+    wanted = Reserve(float(vad_on_gpu), 1.0, n_vad, n_punctuation)
+    placement.reserve = _reserve(usable, dtype, wanted)
     for name, members in _by_type(usable).items():
         share = share_card(
             members[0].accelerator_type, dtype, placement.reserve, batch_takes_s=batch_takes_s
         )
         assert isinstance(share, Share)  # _reserve has tried
         placement.pools[name] = _gpu_pool(members, share, ambiguous=_ambiguous(members[0], usable))
+        placement.per_card[name] = share.n_replicas
+        placement.always[name] = sum(n.n_cards for n in members if not n.may_be_absent)
         placement.reasons |= {(name, key): why for key, why in share.reasons.items()}
         placement.reasons |= _count_reasons(name, members, share, placement.pools[name])
     placement.spare_cpus = _spare_cpus(nodes, usable, placement.pools)
@@ -118,7 +124,7 @@ def resolve_dtype(nodes: Sequence[Node]) -> str:
 
     A card that could not take part in fp32 either has no say.
     """
-    types = {node.accelerator_type for node in nodes if node.n_cards}
+    types = {n.accelerator_type for n in nodes if n.n_cards and not _too_few_cpus(n)}
     if any(refusal(t, "fp16") and not refusal(t, "fp32") for t in types):
         return "fp32"
     return "fp16" if any(not refusal(t, "fp16") for t in types) else "fp32"
@@ -170,14 +176,18 @@ def _too_few_cpus(node: Node) -> str | None:
     return None
 
 
-def _reserve(usable: Sequence[Node], dtype: str, *, n_vad: int, n_punctuation: int) -> Reserve:
-    """Room for the stages on every card; none (they run on CPUs) where a card has too little."""
+def _reserve(usable: Sequence[Node], dtype: str, wanted: Reserve) -> Reserve:
+    """Room for the stages on every card: for both, the punctuation alone, or none.
+
+    `wanted` has 0 as the fraction of a stage that shall run on CPUs.
+    """
     types = {node.accelerator_type for node in usable}
-    memories = [usable_mib(card_profile(name)) for name in types]
-    reserve = reserve_for(memories, n_vad=n_vad, n_punctuation=n_punctuation)
-    if any(isinstance(share_card(name, dtype, reserve), str) for name in types):
-        return Reserve(n_vad=n_vad, n_punctuation=n_punctuation)
-    return reserve
+    full = reserve_for(min(usable_mib(card_profile(name)) for name in types), wanted)
+    for reserve in (full, replace(full, vad=0.0)):
+        fits = not any(isinstance(share_card(name, dtype, reserve), str) for name in types)
+        if fits and reserve.total <= MOST_FOR_STAGES:
+            return reserve
+    return replace(full, vad=0.0, punctuation=0.0)
 
 
 def _by_type(nodes: Sequence[Node]) -> dict[str, list[Node]]:
@@ -236,10 +246,10 @@ def _count_reasons(
     low = "one is ready at once; more start when work waits" if always else "may be absent"
     tightest = min(nodes, key=lambda node: node.num_cpus / node.n_cards)
     return {
-        (name, "max_replicas"): f"{cards} cards x {share.n_replicas}",
+        (name, "max_replicas"): f"{cards} x {share.n_replicas} a card",
         (name, "min_replicas"): low,
-        (name, "num_cpus"): f"a machine of {tightest.num_cpus:g} CPUs and {tightest.n_cards} cards "
-        f"keeps {OTHERS_CPUS:g} for the other deployments",
+        (name, "num_cpus"): f"{tightest.num_cpus:g} CPUs for {tightest.n_cards * share.n_replicas} "
+        f"replicas of one thread, {OTHERS_CPUS:g} kept for the other deployments",
     }
 
 
@@ -283,6 +293,7 @@ def _cpu_pool(nodes: Sequence[Node]) -> Pool:
 def _cpu_reasons(nodes: Sequence[Node], pool: Pool) -> dict[tuple[str, str], str]:
     cores = sum(node.num_cpus for node in nodes)
     return {
+        ("cpu", "num_gpus"): "no machine has a card that can take part",
         ("cpu", "num_cpus"): f"{cores:g} cores, {OTHERS_CPUS:g} of them for the other deployments",
         (
             "cpu",

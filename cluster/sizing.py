@@ -1,0 +1,219 @@
+"""A fleet and its traffic become the arguments of the application, each with its reason. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from cluster.cards import card_profile
+from cluster.placement import CARD_LABEL, Node, Placement, model_threads, place
+from cluster.traffic import PRIOR_TRUST, STAGE_SPEEDS, Traffic, busy, capacity_needed, p95_s
+from deployments.config import AppConfig, Pool
+
+Args: TypeAlias = dict[str, Any]
+Reasons: TypeAlias = dict[tuple[str, ...], str]
+
+SLICE_OF_AIM = 10  # a full batch takes at most a tenth of the latency that is aimed at
+POOL_KEYS = (
+    "accelerator_type",
+    "node_labels",
+    "num_gpus",
+    "num_cpus",
+    "num_threads",
+    "min_replicas",
+    "max_replicas",
+    "batch_audio_s",
+    "speed",
+)
+ALWAYS_SAID = ("num_gpus", "min_replicas")  # also where they are 0
+MODELS = {"vad": "fsmn-vad", "asr": "paraformer-zh", "punctuation": "ct-punc-zh"}
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to deploy, why, what was left out, and what to expect."""
+
+    placement: Placement
+    args: Args  # AppConfig's, without what is the default
+    reasons: Reasons
+    speeds: dict[str, float]  # what each part can pass on, audio s/s: "ASR", "VAD", ...
+    traffic: Traffic
+    needed: float  # audio s/s; 0 where no traffic was named
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def bottleneck(self) -> str:
+        return min(self.speeds, key=lambda name: self.speeds[name])
+
+    @property
+    def capacity(self) -> float:
+        return self.speeds[self.bottleneck]
+
+
+def make_plan(nodes: Sequence[Node], traffic: Traffic | None = None) -> Plan:
+    """The plan of a fleet. Raises BadRequest where an aim cannot be met by any fleet."""
+    traffic = traffic or Traffic()
+    needed = capacity_needed(traffic) if traffic.hours_per_day or traffic.p95_s else 0.0
+    takes_s = traffic.p95_s / SLICE_OF_AIM if traffic.p95_s else None
+    first = place(nodes, batch_takes_s=takes_s)
+    wanted = needed or _asr_speed(first)
+    counts = size_stages(wanted, first.spare_cpus, punctuation_on_gpu=first.reserve.punctuation > 0)
+    placement = place(
+        nodes,
+        n_vad=counts["vad"],
+        n_punctuation=counts["punctuation"],
+        batch_takes_s=takes_s,
+        vad_on_gpu=counts["vad"] == 1,
+    )
+    keep_warm(placement, nodes, needed)
+    speeds = {"ASR": _asr_speed(placement)} | {
+        title: counts[stage] * STAGE_SPEEDS[key].audio_s_per_s
+        for title, stage, key in _stage_keys(placement.reserve.punctuation > 0)
+    }
+    args, reasons = _args(placement, nodes, counts, traffic)
+    AppConfig.model_validate(args)  # a plan that the service would refuse is a bug here
+    plan = Plan(placement, args, reasons, speeds, traffic, needed)
+    plan.problems = _problems(plan)
+    return plan
+
+
+def size_stages(wanted: float, spare_cpus: int, *, punctuation_on_gpu: bool) -> dict[str, int]:
+    """Replicas of each stage: a spare core goes to the slowest until all pass on `wanted`."""
+    keys = {stage: key for _, stage, key in _stage_keys(punctuation_on_gpu)}
+    counts = dict.fromkeys(keys, 1)
+    while True:
+        speeds = {s: counts[s] * STAGE_SPEEDS[key].audio_s_per_s for s, key in keys.items()}
+        slowest = min(speeds, key=lambda stage: speeds[stage])
+        cores = STAGE_SPEEDS[keys[slowest]].cores
+        if speeds[slowest] >= wanted or cores > spare_cpus:
+            return counts
+        counts[slowest] += 1
+        spare_cpus -= cores
+
+
+def keep_warm(placement: Placement, nodes: Sequence[Node], needed: float) -> None:
+    """Raises `min_replicas` until what always runs meets the need, the cheapest audio first."""
+    if not needed or not placement.on_gpus:
+        return
+    missing = needed / PRIOR_TRUST
+    warm: dict[str, int] = {}
+    for name in sorted(placement.pools, key=lambda name: _cost(placement.pools[name], nodes)):
+        pool, cards = placement.pools[name], placement.always[name]
+        most = cards * placement.per_card[name]
+        warm[name] = min(most, max(pool.min_replicas, math.ceil(missing / pool.speed)))
+        missing = max(0.0, missing - warm[name] * pool.speed)
+        placement.pools[name] = pool.model_copy(update={"min_replicas": warm[name]})
+        placement.reasons[name, "min_replicas"] = (
+            f"ready without waiting for a start: {needed:.0f} audio s/s are needed at the peak"
+            if cards
+            else "may be absent"
+        )
+
+
+def _cost(pool: Pool, nodes: Sequence[Node]) -> tuple[float, float]:
+    """Sorts pools by price of audio where prices are known, then fastest first."""
+    kind = pool.node_labels.get(CARD_LABEL) or pool.accelerator_type or ""
+    price = getattr(card_profile(kind), "price_per_hour", None)
+    return (price * pool.num_gpus / pool.speed if price else math.inf, -pool.speed)
+
+
+def _asr_speed(placement: Placement) -> float:
+    trust = PRIOR_TRUST if placement.on_gpus else 1.0  # the CPU's figure is measured
+    return sum(pool.speed * pool.max_replicas for pool in placement.pools.values()) * trust
+
+
+def _stage_keys(punctuation_on_gpu: bool) -> list[tuple[str, str, str]]:
+    """(title, section of the configuration, row of STAGE_SPEEDS)."""
+    where = "punctuation-gpu" if punctuation_on_gpu else "punctuation-cpu"
+    return [
+        ("VAD", "vad", "vad"),
+        ("punctuation", "punctuation", where),
+        ("decoding", "router", "router"),
+    ]
+
+
+def _args(
+    placement: Placement, nodes: Sequence[Node], counts: dict[str, int], traffic: Traffic
+) -> tuple[Args, Reasons]:
+    reserve = placement.reserve
+    threads = model_threads(nodes) if counts["vad"] == 1 else 1
+    args: Args = {
+        "models": dict(MODELS),
+        "dtype": placement.dtype,
+        "vad": {
+            "num_gpus": reserve.vad,
+            "num_threads": threads,
+            "max_replicas": counts["vad"],
+        },
+        "punctuation": {
+            "num_gpus": reserve.punctuation,
+            "max_replicas": counts["punctuation"],
+        },
+        "router": {"max_replicas": counts["router"]},
+        "pools": {name: _pool_args(pool) for name, pool in placement.pools.items()},
+    }
+    reasons: Reasons = {("pools", *key): why for key, why in placement.reasons.items()}
+    reasons |= _stage_reasons(placement, counts)
+    if traffic.p95_s is not None:
+        args["dispatcher"] = {"max_queue_s": traffic.p95_s}
+        reasons["dispatcher", "max_queue_s"] = "who would wait longer is told so at once, by a 503"
+    return args, reasons
+
+
+def _pool_args(pool: Pool) -> Args:
+    """What the plan decided of a pool, in the order in which it is read."""
+    values = pool.model_dump(include=set(POOL_KEYS))
+    if pool.num_gpus:
+        del values["num_threads"]  # of a call on the CPU
+    return {key: values[key] for key in POOL_KEYS if values.get(key) or key in ALWAYS_SAID}
+
+
+def _stage_reasons(placement: Placement, counts: dict[str, int]) -> Reasons:
+    reserve = placement.reserve
+    where = {
+        "vad": f"on a GPU: {reserve.vad:g} of the smallest card holds its context and weights"
+        if reserve.vad
+        else "on CPUs: its network is small, and every one on a GPU would cost a CUDA context",
+        "punctuation": f"on a GPU: {reserve.punctuation:g} of the smallest card holds context, "
+        "weights and 16 documents"
+        if reserve.punctuation
+        else "on CPUs: no card has room for it",
+    }
+    dtype = {
+        "fp16": "every card that takes part has Tensor Cores; one dtype for all",
+        "fp32": "a card, or the CPU, that takes part has no Tensor Cores; one dtype for all",
+    }
+    reasons: Reasons = {("dtype",): dtype.get(placement.dtype, "as asked")}
+    reasons |= {(stage, "num_gpus"): why for stage, why in where.items()}
+    reasons["vad", "num_threads"] = "of one call: a recording at a time" + (
+        ", many recordings over the replicas" if counts["vad"] > 1 else ""
+    )
+    for _, stage, key in _stage_keys(reserve.punctuation > 0):
+        speed = STAGE_SPEEDS[key]
+        reasons[stage, "max_replicas"] = (
+            f"each passes on {speed.audio_s_per_s:.0f} audio s/s ({speed.source}) and takes "
+            f"{speed.cores} of the cores that are spare"
+        )
+    return reasons
+
+
+def _problems(plan: Plan) -> list[str]:
+    """What a reader should know before deploying it."""
+    problems = [f"{one.what} left out: {one.why}." for one in plan.placement.unplaced]
+    problems += plan.placement.notes
+    asr, traffic = plan.speeds["ASR"], plan.traffic
+    if plan.capacity < (plan.needed or asr):
+        cure = "more cards" if plan.bottleneck == "ASR" else "machines with more CPUs"
+        problems.append(
+            f"{plan.bottleneck} is the narrow part: {plan.capacity:.0f} audio s/s, where "
+            f"{plan.needed or asr:.0f} {'are needed' if plan.needed else 'could be recognised'}; "
+            f"it takes {cure}."
+        )
+    if traffic.p95_s is not None and p95_s(traffic, plan.capacity) > traffic.p95_s:
+        problems.append(
+            f"p95 of {traffic.p95_s:g} s is not met: {p95_s(traffic, plan.capacity):.0f} s "
+            f"expected, {100 * busy(traffic, plan.capacity):.0f} % busy at the peak."
+        )
+    return problems

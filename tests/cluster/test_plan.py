@@ -1,0 +1,159 @@
+"""The whole plan: from a line to a file that the service takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from ray.serve.schema import ServeDeploySchema
+from typer.testing import CliRunner
+
+from cluster.fleet import parse_fleet
+from cluster.placement import Node
+from cluster.plan import plan
+from cluster.serve_file import render
+from cluster.sizing import make_plan
+from cluster.traffic import MOST_BUSY, Traffic, busy, p95_s
+from deployments.config import AppConfig
+from deployments.serve import load_config
+from tests.cluster.fleets import FLEETS
+
+TRAFFIC = st.builds(
+    Traffic,
+    hours_per_day=st.floats(0, 1e5),
+    concurrent=st.integers(1, 20),
+    recording_min=st.floats(0.1, 60),
+    p95_s=st.none() | st.floats(30, 1000),
+)
+app = typer.Typer()
+app.command()(plan)
+
+
+def run(*arguments: str, status: int = 0) -> str:
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == status, done.output
+    return done.output
+
+
+@given(FLEETS, TRAFFIC, st.booleans())
+def test_any_fleet_and_traffic_give_a_file_that_says_what_was_planned(
+    nodes: list[Node], traffic: Traffic, explain: bool
+) -> None:
+    made = make_plan(nodes, traffic)
+    text = render(made.args, title=["a\nfleet"], reasons=made.reasons if explain else None)
+
+    [application] = ServeDeploySchema.model_validate(yaml.safe_load(text)).applications
+    config = AppConfig.model_validate(application.args)
+    assert config.pools == made.placement.pools
+    assert config.dtype == made.placement.dtype
+    assert (config.vad.num_gpus, config.punctuation.num_gpus) == (
+        made.placement.reserve.vad,
+        made.placement.reserve.punctuation,
+    )
+
+
+@given(FLEETS, TRAFFIC)
+def test_an_aim_is_met_or_the_plan_says_that_it_is_not(nodes: list[Node], traffic: Traffic) -> None:
+    made = make_plan(nodes, traffic)
+
+    capacity = made.capacity
+    too_slow = traffic.p95_s is not None and p95_s(traffic, capacity) > traffic.p95_s + 1e-6
+    too_busy = busy(traffic, capacity) > MOST_BUSY + 1e-6
+    assert bool(made.problems) or not (too_slow or too_busy)
+
+
+@given(FLEETS)
+def test_every_number_of_a_pool_or_stage_has_a_reason(nodes: list[Node]) -> None:
+    made = make_plan(nodes)
+
+    numbers = {
+        ("pools", name, key)
+        for name, pool in made.args["pools"].items()
+        for key, value in pool.items()
+        if isinstance(value, int | float)
+    } | {(stage, key) for stage in ("vad", "punctuation", "router") for key in made.args[stage]}
+    assert numbers <= set(made.reasons)
+
+
+def test_the_fleet_of_the_readme() -> None:
+    document = yaml.safe_load(run("--gpus", "T4:4,L4:2,H200:1"))
+    args = document["applications"][0]["args"]
+
+    assert args["dtype"] == "fp16"
+    assert {n: (p["num_gpus"], p["max_replicas"]) for n, p in args["pools"].items()} == {
+        "T4": (0.37, 8),
+        "L4": (0.37, 4),
+        "H200": (0.18, 4),
+    }
+    assert args["punctuation"]["num_gpus"] == 0.13
+    assert args["vad"]["max_replicas"] > 1
+
+
+def test_explain_puts_a_reason_above_each_number() -> None:
+    text = run("--gpus", "T4:4", "--explain")
+
+    above = text.splitlines()[text.splitlines().index("          num_gpus: 0.43") - 1]
+    assert above.strip().startswith("#")
+    assert yaml.safe_load(text) == yaml.safe_load(run("--gpus", "T4:4"))
+
+
+def test_what_is_left_out_is_in_the_file_with_the_reason() -> None:
+    text = run("--gpus", "T4:1,GTX 1650:2")
+
+    assert "2 x GeForce-GTX-1650 left out: 4096 MiB" in " ".join(text.split())
+
+
+def test_traffic_keeps_replicas_ready_and_bounds_the_queue() -> None:
+    quiet = make_plan(parse_fleet("(T4:4,cpu:64)"), Traffic(hours_per_day=10))
+    busy_day = make_plan(parse_fleet("(T4:4,cpu:64)"), Traffic(hours_per_day=15_000, p95_s=60))
+
+    assert quiet.placement.pools["T4"].min_replicas == 1
+    assert busy_day.placement.pools["T4"].min_replicas > 4
+    assert busy_day.args["dispatcher"]["max_queue_s"] == 60
+    assert not busy_day.problems
+
+
+def test_a_file_is_written_once_and_over_another_only_when_asked(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    run("--gpus", "T4:1", "--output", str(path))
+    first = path.read_text()
+
+    refused = run("--gpus", "L4:1", "--output", str(path), status=1)
+
+    assert "--force" in refused
+    assert path.read_text() == first
+    run("--gpus", "L4:1", "--output", str(path), "--force")
+    assert set(load_config(path).pools) == {"L4"}
+
+
+def test_the_cheapest_fleet_is_planned_and_priced() -> None:
+    text = run(
+        *("--cheapest", "--prices", "T4=0.53,L4=0.80,H100=4.0"),
+        *("--hours-per-day", "20000", "--p95-s", "60", "--recording-min", "30"),
+    )
+
+    args = yaml.safe_load(text)["applications"][0]["args"]
+    assert "The cheapest cards that keep the aims: 3 x T4 in fp16, 1.59 an hour" in text
+    assert args["pools"]["T4"]["max_replicas"] == 6
+    assert "Note:" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "--gpus"),
+        (["--gpus", "T4:1", "--cheapest"], "say one of"),
+        (["--gpus", "T4:nine"], "T4:nine"),
+        (["--cheapest", "--prices", "T4=0.5"], "--hours-per-day"),
+        (["--cheapest", "--prices", "T4", "--hours-per-day", "1"], "no price"),
+        (["--gpus", "T4:1", "--p95-s", "1", "--recording-min", "60"], "any fleet"),
+    ],
+)
+def test_a_command_that_makes_no_sense_is_a_sentence_and_status_1(
+    arguments: list[str], says: str
+) -> None:
+    assert says in " ".join(run(*arguments, status=1).split())
