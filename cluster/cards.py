@@ -21,8 +21,8 @@ MIB_PER_PADDED_S = {"fp32": 2.0, "fp16": 1.0, "bf16": 1.0}
 VAD_MIB = CONTEXT_MIB + 2 + 198
 PUNCTUATION_MIB = CONTEXT_MIB + 1100 + 200  # ct-punc, so that the smaller ct-punc-zh fits as well
 
-USABLE = 0.92  # of the nominal memory: a T4 of 16,384 MiB reports 15,360, and 15,109 with ECC
-SMALLEST_CARD_MIB = 8_000  # below it fp32 is refused, fp16 is tried
+USABLE = 0.95  # of what NVML reports: the driver's own, and a desktop's windows
+SMALLEST_CARD_MIB = 7_500  # cards sold as 8 GB report 7,611 and more; smaller ones need fp16
 SHORTEST_BATCH_S = 60.0  # two of the VAD's longest segments: less room is no room
 LONGEST_BATCH_S = 1200.0  # beyond it a batch is only slower to come back
 LONGEST_BATCH_TAKES_S = 2.0  # on a slow card a batch is bounded by its time
@@ -66,8 +66,7 @@ def card_profile(name: str) -> Profile:
     slice_gb = re.search(r"MIG.*?(\d+)gb", name, re.IGNORECASE)
     if slice_gb:
         return replace(UNKNOWN, memory_mib=int(slice_gb[1]) * 1024)
-    known = profile(name)
-    return known if known != UNKNOWN else profile(name.replace("-", " "))
+    return profile(name)
 
 
 def card_speed(card: Profile, dtype: str) -> float:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cluster.placement import CARD_LABEL, Node
-from cluster.profiles import PROFILES
+from cluster.profiles import PROFILES, words
 from deployments.core.errors import BadRequest
 
 CPUS_PER_CARD = 4.0  # the smallest machines that clouds rent with a T4, an L4 or an A10G
@@ -46,15 +46,8 @@ def nodes_of(ray_nodes: Sequence[Mapping[str, Any]]) -> list[Node]:
 
 def known_name(name: str) -> str:
     """A card's name as Ray spells it: "rtx 4090" is GeForce-RTX-4090; unknown names stay."""
-    wanted = _folded(name)
-    for key in PROFILES:
-        if wanted in (_folded(key), _folded(key).removeprefix("geforce-")):
-            return key.replace(" ", "-")
-    return name.strip().replace(" ", "-")
-
-
-def _folded(name: str) -> str:
-    return name.strip().lower().replace(" ", "-")
+    same = [key for key in PROFILES if words(key) == words(name)]
+    return (same[0] if same else name.strip()).replace(" ", "-")
 
 
 def _parts(text: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -15,9 +16,10 @@ from cluster.placement import Node
 from cluster.profiles import PROFILES
 from cluster.serve_file import render
 from cluster.sizing import Plan, make_plan
-from cluster.traffic import PEAK_FACTOR, Traffic, alone_s, busy, capacity_needed, p95_s
+from cluster.traffic import PEAK_FACTOR, PRIOR_TRUST, Traffic, alone_s, busy, capacity_needed, p95_s
 from deployments.core.errors import BadRequest
 
+CONNECT_S = 5.0
 MOST_CORES_A_MACHINE = 1024
 
 
@@ -41,7 +43,7 @@ def plan(
         bool, typer.Option("--cheapest", help="choose the fleet by price; no --gpus")
     ] = False,
     prices: Annotated[
-        str | None, typer.Option(help="an hour, where the table's are not yours: T4=0.53,L4=0.80")
+        str | None, typer.Option(help="yours, an hour: T4=0.53,L4=0.80; else the table's, USD")
     ] = None,
     explain: Annotated[bool, typer.Option(help="the reason of each number, as comments")] = False,
     output: Annotated[Path | None, typer.Option(help="write it there")] = None,
@@ -75,7 +77,8 @@ def outlook(plan: Plan) -> list[str]:
     """What to expect, and what stands against it, a line each."""
     asr, traffic = plan.speeds["ASR"], plan.traffic
     each = ", ".join(f"{name} {speed:.0f}" for name, speed in plan.speeds.items() if name != "ASR")
-    lines = [f"Expected, in audio seconds a second: ASR {asr:.0f} (half of the priors), {each}."]
+    half = f" (the priors x {PRIOR_TRUST:g})" if plan.placement.on_gpus else ""
+    lines = [f"Expected, in audio seconds a second: ASR {asr:.0f}{half}, {each}."]
     if plan.needed:
         share, late_s = busy(traffic, plan.capacity), p95_s(traffic, plan.capacity)
         lines.append(
@@ -89,11 +92,11 @@ def outlook(plan: Plan) -> list[str]:
 def prices_of(text: str | None) -> dict[str, float]:
     """Price an hour by type of card: the table's, or only those of "T4=0.53,L4=0.80"."""
     if text is None:
-        known = {
-            name.replace(" ", "-"): getattr(card, "price_per_hour", None)
+        return {
+            name.replace(" ", "-"): card.price.usd_per_h
             for name, card in PROFILES.items()
+            if card.price is not None
         }
-        return {name: float(price) for name, price in known.items() if price}
     prices: dict[str, float] = {}
     for part in text.split(","):
         name, _, price = part.partition("=")
@@ -151,14 +154,30 @@ def read_cluster(address: str) -> list[Node]:
     """The machines of a running Ray cluster. Raises OSError where none answers."""
     import ray
 
+    _refuse_silence(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except ray.exceptions.AuthenticationError:
+        raise OSError(
+            f"The Ray cluster at {address} wants its token: set RAY_AUTH_MODE=token, and "
+            "RAY_AUTH_TOKEN_PATH where it is not in ~/.ray/auth_token."
+        ) from None
     except ConnectionError as error:
         raise OSError(f"No Ray cluster answers at {address}: {error}") from None
     try:
         return nodes_of(ray.nodes())  # type: ignore[no-untyped-call]
     finally:
         ray.shutdown()
+
+
+def _refuse_silence(address: str) -> None:
+    """Raises OSError where nothing listens at host:port: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        try:
+            socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+        except OSError as error:
+            raise OSError(f"No Ray cluster answers at {address}: {error}") from None
 
 
 def write(path: Path, text: str, *, force: bool) -> None:

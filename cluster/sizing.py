@@ -28,6 +28,8 @@ POOL_KEYS = (
     "speed",
 )
 ALWAYS_SAID = ("num_gpus", "min_replicas")  # also where they are 0
+# A section that is written loses the defaults of the section that is not: they are written too.
+DEFAULTS = AppConfig()
 MODELS = {"vad": "fsmn-vad", "asr": "paraformer-zh", "punctuation": "ct-punc-zh"}
 
 
@@ -115,8 +117,8 @@ def keep_warm(placement: Placement, nodes: Sequence[Node], needed: float) -> Non
 def _cost(pool: Pool, nodes: Sequence[Node]) -> tuple[float, float]:
     """Sorts pools by price of audio where prices are known, then fastest first."""
     kind = pool.node_labels.get(CARD_LABEL) or pool.accelerator_type or ""
-    price = getattr(card_profile(kind), "price_per_hour", None)
-    return (price * pool.num_gpus / pool.speed if price else math.inf, -pool.speed)
+    price = card_profile(kind).price
+    return (price.usd_per_h * pool.num_gpus / pool.speed if price else math.inf, -pool.speed)
 
 
 def _asr_speed(placement: Placement) -> float:
@@ -144,11 +146,13 @@ def _args(
         "dtype": placement.dtype,
         "vad": {
             "num_gpus": reserve.vad,
+            **DEFAULTS.vad.model_dump(exclude_defaults=True),
             "num_threads": threads,
             "max_replicas": counts["vad"],
         },
         "punctuation": {
             "num_gpus": reserve.punctuation,
+            **DEFAULTS.punctuation.model_dump(exclude_defaults=True),
             "max_replicas": counts["punctuation"],
         },
         "router": {"max_replicas": counts["router"]},
@@ -187,6 +191,10 @@ def _stage_reasons(placement: Placement, counts: dict[str, int]) -> Reasons:
     }
     reasons: Reasons = {("dtype",): dtype.get(placement.dtype, "as asked")}
     reasons |= {(stage, "num_gpus"): why for stage, why in where.items()}
+    for stage in ("vad", "punctuation"):
+        reasons[stage, "num_cpus"] = "what Ray counts; it works in bursts"
+        reasons[stage, "max_ongoing_requests"] = "as without a plan"
+        reasons[stage, "target_ongoing_requests"] = "as without a plan"
     reasons["vad", "num_threads"] = "of one call: a recording at a time" + (
         ", many recordings over the replicas" if counts["vad"] > 1 else ""
     )

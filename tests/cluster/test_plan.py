@@ -13,7 +13,7 @@ from ray.serve.schema import ServeDeploySchema
 from typer.testing import CliRunner
 
 from cluster.fleet import parse_fleet
-from cluster.placement import Node
+from cluster.placement import OTHERS_CPUS, Node
 from cluster.plan import plan
 from cluster.serve_file import render
 from cluster.sizing import make_plan
@@ -66,6 +66,21 @@ def test_an_aim_is_met_or_the_plan_says_that_it_is_not(nodes: list[Node], traffi
     assert bool(made.problems) or not (too_slow or too_busy)
 
 
+@given(FLEETS, TRAFFIC)
+def test_the_cpus_that_all_deployments_declare_are_there(
+    nodes: list[Node], traffic: Traffic
+) -> None:
+    made = make_plan(nodes, traffic)
+    config = AppConfig.model_validate(made.args)
+    stages = (config.vad, config.punctuation, config.router)
+
+    once = [stage.num_cpus for stage in stages]
+    once += [config.ingress.num_cpus, config.dispatcher.num_cpus]
+    assert sum(once) <= OTHERS_CPUS + 1e-9
+    extra = sum((stage.max_replicas - 1) * stage.num_cpus for stage in stages)
+    assert extra <= made.placement.spare_cpus
+
+
 @given(FLEETS)
 def test_every_number_of_a_pool_or_stage_has_a_reason(nodes: list[Node]) -> None:
     made = make_plan(nodes)
@@ -85,11 +100,11 @@ def test_the_fleet_of_the_readme() -> None:
 
     assert args["dtype"] == "fp16"
     assert {n: (p["num_gpus"], p["max_replicas"]) for n, p in args["pools"].items()} == {
-        "T4": (0.37, 8),
-        "L4": (0.37, 4),
+        "T4": (0.36, 8),
+        "L4": (0.36, 4),
         "H200": (0.18, 4),
     }
-    assert args["punctuation"]["num_gpus"] == 0.13
+    assert args["punctuation"]["num_gpus"] == 0.14
     assert args["vad"]["max_replicas"] > 1
 
 
@@ -147,6 +162,7 @@ def test_the_cheapest_fleet_is_planned_and_priced() -> None:
     [
         ([], "--gpus"),
         (["--gpus", "T4:1", "--cheapest"], "say one of"),
+        (["--address", "127.0.0.1:1"], "No Ray cluster answers at 127.0.0.1:1"),
         (["--gpus", "T4:nine"], "T4:nine"),
         (["--cheapest", "--prices", "T4=0.5"], "--hours-per-day"),
         (["--cheapest", "--prices", "T4", "--hours-per-day", "1"], "no price"),

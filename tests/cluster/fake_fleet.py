@@ -1,0 +1,86 @@
+"""`python -m tests.cluster.fake_fleet FILE`: the plan of a fake fleet, deployed with fake engines.
+
+Two machines on this one, with cards that only Ray's counts know: the plan is made by the command
+line from the running cluster, written to FILE, read back, and served with every replica that it
+allows at once. Prints one line of JSON. A process of its own: a Ray that is up must not be joined.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import ray
+from ray import serve
+from ray.cluster_utils import Cluster
+
+from benchmarks.synthetic_audio import voice
+from clients.ray_handle import Transcriber
+from deployments.app import build
+from deployments.config import AppConfig
+from deployments.serve import load_config
+from tests.e2e.test_bad_input import wav
+
+FAKES = {"vad": "fake:vad", "asr": "fake:asr", "punctuation": "fake:punctuation"}
+MACHINES = [("T4", 2, 5), ("L4", 1, 3)]  # type, cards, CPUs
+
+
+def main(path: Path) -> dict[str, object]:
+    cluster = start()
+    try:
+        ray.init(address=cluster.address, log_to_driver=False)
+        command = [sys.executable, "-m", "cluster.plan", "--address", cluster.address]
+        subprocess.run([*command, "--output", str(path)], check=True, stdout=subprocess.DEVNULL)
+        config = load_config(path)
+        serve.start(proxy_location="Disabled")
+        serve.run(build(all_at_once(config)), route_prefix=None)
+        recording = wav(voice(20_000, seed=1))
+        transcript = Transcriber().transcribe(recording)
+        return {
+            "dtype": config.dtype,
+            "replicas": running_replicas(),
+            "text": transcript.text,
+        }
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def start() -> Cluster:
+    cluster = Cluster()
+    for kind, n_cards, n_cpus in MACHINES:
+        cluster.add_node(
+            num_cpus=n_cpus, num_gpus=n_cards, resources={f"accelerator_type:{kind}": 1}
+        )
+    cluster.wait_for_nodes()
+    return cluster
+
+
+def all_at_once(config: AppConfig) -> AppConfig:
+    """The plan with fake models and every replica it allows: serve.run waits until all run."""
+    assert config.pools != "auto"
+    pools = {
+        name: pool.model_copy(update={"min_replicas": pool.max_replicas})
+        for name, pool in config.pools.items()
+    }
+    stages = {
+        name: stage.model_copy(update={"min_replicas": stage.max_replicas})
+        for name, stage in (("vad", config.vad), ("punctuation", config.punctuation))
+    }
+    update = {"models": FAKES, "pools": pools, **stages}
+    return AppConfig.model_validate(config.model_copy(update=update).model_dump())
+
+
+def running_replicas() -> dict[str, int]:
+    [application] = serve.status().applications.values()
+    return {
+        name: sum(deployment.replica_states.values())
+        for name, deployment in application.deployments.items()
+        if str(deployment.status.value) == "HEALTHY"
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1]))))
