@@ -26,7 +26,6 @@ SMALLEST_CARD_MIB = 7_500  # cards sold as 8 GB report 7,611 and more; smaller o
 SHORTEST_BATCH_S = 60.0  # two of the VAD's longest segments: less room is no room
 LONGEST_BATCH_S = 1200.0  # beyond it a batch is only slower to come back
 LONGEST_BATCH_TAKES_S = 2.0  # on a slow card a batch is bounded by its time
-CPU_BATCH_S = 30.0  # on a CPU one long segment at a time is as fast as several
 FP32_OF_TENSOR_SPEED = 1 / 8  # T4 8.1 of 65, A100 19.5 of 312, H100 67 of 989; TF32 is off
 
 # (cards at least this fast in audio s/s, replicas, why); the last line that applies.

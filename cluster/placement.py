@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from cluster.cards import (
-    CPU_BATCH_S,
     Reserve,
     Share,
     card_profile,
@@ -23,13 +22,9 @@ from cluster.cards import (
     share_card,
     usable_mib,
 )
-from cluster.profiles import CPU_SPEED_PER_THREAD
+from cluster.cpus import MAX_THREADS, OTHERS_CPUS, cpu_pool, cpu_reasons, n_replicas
 from deployments.config import RESERVED, Pool
 
-MAX_THREADS = 4  # of one model call: more scale badly
-CPU_REPLICA_MIB = 2048  # Paraformer-large in fp32, a batch of 30 s, torch and Ray
-CPU_ALWAYS_ON = 4  # replicas of a CPU pool that run without work; more start when it comes
-OTHERS_CPUS = 0.9  # what the other deployments declare together by default
 ASR_CPUS = 1.0  # a GPU replica's one thread that launches, reads and spells
 LEAST_ASR_CPUS = 0.05  # Ray counts CPUs, it does not cut them: a small machine shares
 # `ray start --labels gpu-model=A100-80G`: where Ray's type of a card says too little.
@@ -99,8 +94,10 @@ def place(
     placement = Placement(dtype, {}, Reserve(), 0)
     usable = _usable(nodes, dtype, placement)
     if not usable:
-        placement.pools, placement.dtype = {"cpu": _cpu_pool(nodes)}, dtype
-        placement.reasons |= _cpu_reasons(nodes, placement.pools["cpu"])
+        cores = sum(node.num_cpus for node in nodes)
+        held = sum(n_replicas(node.num_cpus, node.memory_mib) for node in nodes)
+        placement.pools["cpu"] = cpu_pool(cores, held)
+        placement.reasons |= {("cpu", key): why for key, why in cpu_reasons(cores).items()}
         return placement
     wanted = Reserve(float(vad_on_gpu), 1.0, n_vad, n_punctuation)
     placement.reserve = _reserve(usable, dtype, wanted)
@@ -269,44 +266,3 @@ def _notes(usable: Sequence[Node], dtype: str) -> list[str]:
             f"`ray start --labels {CARD_LABEL}=...`."
         )
     return notes
-
-
-def _cpu_pool(nodes: Sequence[Node]) -> Pool:
-    """A replica of one thread for each core, or fewer of more threads where memory is short.
-
-    Two threads of one call wait for each other whenever Ray or another stage takes one of their
-    cores; two replicas do not (measured on 2 cores: 10 minutes of audio in 19.8 s against 21.4 s).
-    """
-    cores = max(1.0, sum(node.num_cpus for node in nodes))
-    n_replicas = max(1, sum(_n_replicas(node) for node in nodes))
-    threads = int(min(MAX_THREADS, max(1.0, cores // n_replicas)))
-    return Pool(
-        num_cpus=max(0.1, round((cores - OTHERS_CPUS) / n_replicas - 0.05, 1)),
-        num_threads=threads,
-        min_replicas=min(n_replicas, CPU_ALWAYS_ON),
-        max_replicas=n_replicas,
-        batch_audio_s=CPU_BATCH_S,
-        speed=CPU_SPEED_PER_THREAD * threads,
-    )
-
-
-def _cpu_reasons(nodes: Sequence[Node], pool: Pool) -> dict[tuple[str, str], str]:
-    cores = sum(node.num_cpus for node in nodes)
-    return {
-        ("cpu", "num_gpus"): "no machine has a card that can take part",
-        ("cpu", "num_cpus"): f"{cores:g} cores, {OTHERS_CPUS:g} of them for the other deployments",
-        (
-            "cpu",
-            "num_threads",
-        ): "replicas of one thread wait for nobody; more where memory is short",
-        ("cpu", "max_replicas"): f"one a core, and {CPU_REPLICA_MIB} MiB of memory each",
-        ("cpu", "min_replicas"): f"at most {CPU_ALWAYS_ON} without work",
-        ("cpu", "batch_audio_s"): "on a CPU one long segment at a time is as fast as several",
-        ("cpu", "speed"): f"prior: {CPU_SPEED_PER_THREAD:g} audio s/s a thread, fp32",
-    }
-
-
-def _n_replicas(node: Node) -> int:
-    """How many replicas a machine's cores and memory hold."""
-    cores = int(node.num_cpus)
-    return cores if node.memory_mib is None else min(cores, int(node.memory_mib / CPU_REPLICA_MIB))

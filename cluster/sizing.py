@@ -219,6 +219,16 @@ def _problems(plan: Plan) -> list[str]:
             f"{plan.needed or asr:.0f} {'are needed' if plan.needed else 'could be recognised'}; "
             f"it takes {cure}."
         )
+    always = sum(
+        pool.speed * plan.placement.per_card[name] * plan.placement.always[name] * PRIOR_TRUST
+        for name, pool in plan.placement.pools.items()
+        if pool.num_gpus
+    )
+    if plan.placement.on_gpus and always < plan.needed <= asr:
+        problems.append(
+            f"The aims hold only while cards that may be absent are there: without them ASR is "
+            f"{always:.0f} audio s/s."
+        )
     if traffic.p95_s is not None and p95_s(traffic, plan.capacity) > traffic.p95_s:
         problems.append(
             f"p95 of {traffic.p95_s:g} s is not met: {p95_s(traffic, plan.capacity):.0f} s "

@@ -16,8 +16,8 @@ from cluster.cards import (
     card_profile,
     usable_mib,
 )
+from cluster.cpus import OTHERS_CPUS
 from cluster.placement import (
-    OTHERS_CPUS,
     Node,
     Placement,
     auto_pools,

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from ray.serve.schema import ServeDeploySchema
 from typer.testing import CliRunner
 
+from cluster.cpus import OTHERS_CPUS
 from cluster.fleet import parse_fleet
-from cluster.placement import OTHERS_CPUS, Node
+from cluster.placement import Node
 from cluster.plan import plan
 from cluster.serve_file import render
 from cluster.sizing import make_plan
@@ -130,6 +131,15 @@ def test_traffic_keeps_replicas_ready_and_bounds_the_queue() -> None:
     assert busy_day.placement.pools["T4"].min_replicas > 4
     assert busy_day.args["dispatcher"]["max_queue_s"] == 60
     assert not busy_day.problems
+
+
+def test_an_aim_that_needs_cards_that_may_be_absent_is_said_to() -> None:
+    traffic = Traffic(hours_per_day=15_000)
+    without = make_plan(parse_fleet("(T4:1,cpu:64),L4:0-4"), traffic)
+    with_them = make_plan(parse_fleet("(T4:1,cpu:64),L4:4"), traffic)
+
+    assert any("may be absent" in problem for problem in without.problems)
+    assert not with_them.problems
 
 
 def test_a_file_is_written_once_and_over_another_only_when_asked(tmp_path: Path) -> None:
