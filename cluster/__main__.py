@@ -1,4 +1,4 @@
-"""`python -m cluster doctor | top`: each command is imported only to be run or to show its help."""
+"""`python -m cluster doctor | plan | top`: a command is imported when it is run or described."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 # Name -> "module:function"; the function's parameters are the command's options.
 COMMANDS = {
     "doctor": "cluster.doctor:main",
+    "plan": "cluster.plan:plan",
     "top": "cluster.top:main",
 }
 

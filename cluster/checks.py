@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from cluster.cpus import REPLICA_MIB
 from cluster.findings import Finding, Level, counted, sentence
 from cluster.gpu_checks import architectures, driver, gpus
 from cluster.machine import Disk, Facts
-from cluster.placement import CPU_REPLICA_MIB
 
 WEIGHTS_GIB = 4.0  # the three models, and a download beside them
 LOGS_GIB = 10.0
@@ -56,7 +56,7 @@ def _temporary(disk: Disk) -> Finding:
 
 
 def memory(facts: Facts) -> Iterator[Finding]:
-    needed_gib = 2 * CPU_REPLICA_MIB / 1024
+    needed_gib = 2 * REPLICA_MIB / 1024
     is_short = facts.memory_gib < needed_gib
     yield Finding(
         "memory",

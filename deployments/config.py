@@ -66,15 +66,25 @@ class Pool(Replicas):
 
 
 class Stage(Replicas):
-    """The VAD or the punctuation deployment."""
+    """The VAD or the punctuation deployment; its defaults hold where a file says only a part."""
 
     min_replicas: int = Field(1, ge=1)
     timeout_s: float = Field(600.0, gt=0, description="limit of one call")
 
 
+class VadStage(Stage):
+    """The VAD deployment."""
+
+    num_cpus: float = Field(0.2, gt=0)
+    max_ongoing_requests: int = Field(4, ge=1)
+
+
 class PunctuationStage(Stage):
     """The punctuation deployment."""
 
+    num_cpus: float = Field(0.2, gt=0)
+    max_ongoing_requests: int = Field(16, ge=1)
+    target_ongoing_requests: float = Field(8.0, gt=0)
     mode: Literal["exact", "windowed"] = Field(
         "exact",
         description="exact: FunASR's text; windowed: about twice as fast, a few marks differ",
@@ -128,10 +138,8 @@ class AppConfig(Settings):
     models: Models = Models()
     dtype: Dtype = Field("auto", description="auto: fp16 on GPUs with Tensor Cores, fp32 on CPU")
     pools: Literal["auto"] | dict[str, Pool] = "auto"
-    vad: Stage = Stage(num_cpus=0.2, max_ongoing_requests=4)
-    punctuation: PunctuationStage = PunctuationStage(
-        num_cpus=0.2, max_ongoing_requests=16, target_ongoing_requests=8
-    )
+    vad: VadStage = VadStage()
+    punctuation: PunctuationStage = PunctuationStage()
     router: RouterSettings = RouterSettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
     ingress: IngressSettings = IngressSettings()

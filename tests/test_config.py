@@ -14,7 +14,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from cluster.placement import Node
 from deployments import app, resolve
-from deployments.config import AppConfig, Models, Pool, Stage
+from deployments.config import AppConfig, Models, Pool, VadStage
 from deployments.core.errors import ModelUnavailable
 from deployments.serve import load_config
 
@@ -127,6 +127,14 @@ def test_auto_without_a_gpu_is_one_cpu_pool_in_full_precision() -> None:
     assert (resolved.vad.num_threads, resolved.pools["cpu"].num_threads) == (2, 1)
 
 
+def test_a_stage_that_is_given_in_part_keeps_its_other_defaults() -> None:
+    config = AppConfig.model_validate({"vad": {"num_threads": 2}, "punctuation": {"num_gpus": 0.1}})
+
+    assert config.vad.num_cpus == AppConfig().vad.num_cpus == 0.2
+    assert config.punctuation.num_cpus == AppConfig().punctuation.num_cpus == 0.2
+    assert config.punctuation.max_ongoing_requests == 16
+
+
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
 def test_half_precision_without_a_gpu_is_refused_not_ignored(dtype: Any) -> None:
     with pytest.raises(ValidationError, match="runs on CPUs, in fp32"):
@@ -190,7 +198,7 @@ def test_each_pool_is_told_what_it_really_runs(
 
 
 def test_vad_and_punctuation_stay_in_full_precision_on_a_gpu() -> None:
-    config = AppConfig(dtype="fp16", vad=Stage(num_gpus=0.1))
+    config = AppConfig(dtype="fp16", vad=VadStage(num_gpus=0.1))
 
     assert app.engine_settings("fsmn-vad", config.vad, config).dtype == "fp32"
 
