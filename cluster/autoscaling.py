@@ -1,4 +1,4 @@
-"""How many replicas every pool should have: one policy over all pools (DESIGN 12). Pure.
+"""How many replicas every pool should have: one policy over all pools (DESIGN 12).
 
     decide(now_s, load, pools, state, aims) -> (desired, state)
 
@@ -8,7 +8,7 @@ part of the fleet that would have met the drain time with all that arrived in th
 kept, so the dearest goes first. Need is measured, never multiplied, and shrinking asks of the past
 what growing will ask of the future: a square wave of load, noise, or replicas that start late do
 not make the fleet swing (ray-project/ray#63279: 500 <-> 2000 replicas every minute, from a factor
-on the error and no memory).
+on the error and no memory). `decide` is pure; `serve_policy` at the end is what Serve calls.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ray.serve.config import AutoscalingContext
 
 BUCKETS = 20  # stretches that the window is remembered in
 SPARE = 1.15  # what is kept can do this much more than the window needed: no step up again at once
@@ -204,4 +208,80 @@ def _stalled(now_s: float, pools: Sequence[Pool], state: State) -> frozenset[str
         for p in pools
         if p.name in state.starting
         and now_s - state.starting[p.name].since_s > START_PATIENCE * p.start_s
+    )
+
+
+# Serve's side: the application's `autoscaling_policy`, which Serve's controller calls at every turn
+# of its loop. Serve pickles this module by value and the controller knows no runtime_env: nothing
+# is imported but the standard library, and Ray where it runs.
+
+# What the dispatcher reports; the last three end with a deployment's name.
+BACKLOG, ACCEPTED = "backlog_audio_s", "accepted_audio_s"
+DRAIN, GIVE_BACK = "drain_s", "give_back_after_s"
+SPEED, PRICE, START = "speed:", "price_per_hour:", "start_s:"
+STATE = "pools"  # key of our state beside Serve's own
+STALE_S = 60.0  # a report older than this says nothing: replicas stay as they are
+
+
+def serve_policy(
+    contexts: Mapping[Any, AutoscalingContext],
+) -> tuple[dict[Any, float], dict[Any, dict[str, Any]]]:
+    """Desired replicas by deployment id, and the state that Serve hands back with the next call.
+
+    Pools are the deployments whose price the dispatcher reports; the others follow Serve's default
+    policy. Without a fresh report nothing is decided.
+    """
+    from ray.serve.autoscaling_policy import default_autoscaling_policy
+
+    reporter = next((key for key, context in contexts.items() if _report(context)), None)
+    if reporter is None:
+        return {}, {
+            key: {STATE: context.policy_state[STATE]}
+            for key, context in contexts.items()
+            if STATE in context.policy_state
+        }
+    stats, now_s = _report(contexts[reporter]), contexts[reporter].current_time
+    ids = {
+        c.deployment_name: key for key, c in contexts.items() if PRICE + c.deployment_name in stats
+    }
+    desired, state = decide(
+        now_s or 0.0,
+        Load(stats[BACKLOG], stats[ACCEPTED]),
+        [_pool(contexts[key], stats) for key in ids.values()],
+        contexts[reporter].policy_state.get(STATE, State()),
+        Aims(stats[DRAIN], stats[GIVE_BACK]),
+    )
+    answer: dict[Any, float] = {
+        key: default_autoscaling_policy(context)[0]
+        for key, context in contexts.items()
+        if key not in ids.values()
+    }
+    answer |= {ids[name]: n_replicas for name, n_replicas in desired.items()}
+    return answer, {reporter: {STATE: state}}
+
+
+def _report(context: AutoscalingContext) -> dict[str, float]:
+    """The last figures of a deployment that reports a backlog, where they are fresh; else none."""
+    metrics = context.raw_metrics or {}
+    oldest_s = (context.current_time or 0.0) - STALE_S
+    if not any(points[-1].timestamp > oldest_s for points in metrics.get(BACKLOG, {}).values()):
+        return {}
+    return {
+        name: points[-1].value
+        for name, by_replica in metrics.items()
+        for points in by_replica.values()
+    }
+
+
+def _pool(context: AutoscalingContext, stats: Mapping[str, float]) -> Pool:
+    name = context.deployment_name
+    return Pool(
+        name,
+        running=context.current_num_replicas,
+        target=context.target_num_replicas,
+        min_replicas=context.capacity_adjusted_min_replicas,
+        max_replicas=context.capacity_adjusted_max_replicas,
+        speed=stats[SPEED + name],
+        price=stats[PRICE + name],
+        start_s=stats[START + name],
     )

@@ -6,10 +6,13 @@ Ingress -> Router -> Vad, Punctuation, Asr-<pool> ..., with one Dispatcher besid
 # No `from __future__ import annotations` here: Serve reads the type of `build`'s argument to turn
 # the `args:` of a configuration file into it, and would see a string.
 
+import warnings
 from typing import Any
 
 from ray import serve
+from ray.serve.config import AutoscalingConfig
 
+from cluster.prices import replica_price
 from deployments.asr import Asr
 from deployments.config import AppConfig, Pool, PunctuationStage, Replicas, Stage
 from deployments.core.planning import PoolSpec
@@ -21,6 +24,9 @@ from deployments.resolve import cluster_nodes, resolve
 from deployments.router import Router, RouterPlan
 from deployments.vad import Vad
 from deployments.weights.identify import identify
+
+REPORT_S = 2.0  # how often the dispatcher's figures reach the policy
+AT_ONCE = {"upscale_delay_s": 0.0, "downscale_delay_s": 0.0}
 
 
 def build(config: AppConfig) -> serve.Application:
@@ -57,14 +63,15 @@ def build(config: AppConfig) -> serve.Application:
     names = {"vad": "Vad"} | ({"punctuation": "Punctuation"} if punctuate else {})
     scheduler = serve.deployment(
         name="Dispatcher",
-        num_replicas=1,
         max_ongoing_requests=10_000,  # every request under way waits here for its orders
         ray_actor_options={"num_cpus": config.dispatcher.num_cpus},
+        autoscaling_config=_one_that_reports(),
     )
     dispatcher = scheduler(Dispatcher).bind(
         [_pool_spec(name, pool) for name, pool in config.pools.items()],
         config.dispatcher,
         names | {name: f"Asr-{name}" for name in config.pools},
+        config.autoscaling,
     )
     calls = {
         "vad": vad,
@@ -95,7 +102,11 @@ def build(config: AppConfig) -> serve.Application:
 
 
 def _deployment(kind: type, name: str, replicas: Replicas, **options: Any) -> serve.Deployment:
-    """What each replica needs, and autoscaling with Serve's default policy."""
+    """What each replica needs, and how many there may be.
+
+    Pools follow cluster/autoscaling.py, which has its own memory: Serve adds no delay. The other
+    stages follow Serve's default policy.
+    """
     actor: dict[str, Any] = {"num_cpus": replicas.num_cpus, "num_gpus": replicas.num_gpus}
     if replicas.memory_mib is not None:
         actor["memory"] = replicas.memory_mib * 1024 * 1024
@@ -112,10 +123,19 @@ def _deployment(kind: type, name: str, replicas: Replicas, **options: Any) -> se
             "min_replicas": replicas.min_replicas,
             "max_replicas": replicas.max_replicas,
             "target_ongoing_requests": replicas.target_ongoing_requests,
-        },
+        }
+        | (AT_ONCE if isinstance(replicas, Pool) else {}),
         **options,
     )
     return deploy(kind)
+
+
+def _one_that_reports() -> AutoscalingConfig:
+    """One replica; Serve collects the figures of what autoscales, if only from one to one."""
+    with warnings.catch_warnings():
+        # Deprecated for an environment variable that the replicas of 2.60 do not read.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return AutoscalingConfig(min_replicas=1, max_replicas=1, metrics_interval_s=REPORT_S)
 
 
 def engine_settings(ref: str, replicas: Stage | Pool, config: AppConfig) -> EngineSettings:
@@ -143,4 +163,6 @@ def _pool_spec(name: str, pool: Pool) -> PoolSpec:
         max_ongoing=pool.max_ongoing_requests,
         start_ms=pool.start_s * 1000,
         can_start=pool.min_replicas == 0,
+        price_per_hour=pool.price_per_hour
+        or replica_price(pool.accelerator_type, num_gpus=pool.num_gpus, num_cpus=pool.num_cpus),
     )

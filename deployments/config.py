@@ -63,6 +63,9 @@ class Pool(Replicas):
     speed: float = Field(10.0, gt=0, description="audio seconds per second and replica, expected")
     overhead_ms: float = Field(20.0, ge=0, description="cost of a chunk of any size, expected")
     start_s: float = Field(30.0, gt=0, description="how long the first replica takes to start")
+    price_per_hour: float | None = Field(
+        None, gt=0, description="of one replica, any currency; None: by its accelerator type"
+    )
 
 
 class Stage(Replicas):
@@ -112,6 +115,24 @@ class DispatcherSettings(Settings):
     poll_s: float = Field(2.0, gt=0, description="how often running replicas are counted")
 
 
+class AutoscalingSettings(Settings):
+    """One policy over all pools; each pool states its own range of replicas."""
+
+    drain_s: float = Field(120.0, gt=0, description="what waits is to be done within this time")
+    give_back_after_s: float = Field(
+        600.0, gt=0, description="a replica that was not needed for so long is given back"
+    )
+
+    @model_validator(mode="after")
+    def _window(self) -> AutoscalingSettings:
+        if self.give_back_after_s < self.drain_s:
+            raise ValueError(
+                f"give_back_after_s {self.give_back_after_s} < drain_s {self.drain_s}: replicas "
+                "would be given back while what they were started for still waits"
+            )
+        return self
+
+
 class Limits(Settings):
     """What a client may send."""
 
@@ -142,6 +163,7 @@ class AppConfig(Settings):
     punctuation: PunctuationStage = PunctuationStage()
     router: RouterSettings = RouterSettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
+    autoscaling: AutoscalingSettings = AutoscalingSettings()
     ingress: IngressSettings = IngressSettings()
     limits: Limits = Limits()
     notes: tuple[str, ...] = Field((), description="shown by /v1/models to whoever asks")

@@ -14,7 +14,7 @@ from typing import Any
 
 from ray import serve
 
-from deployments.config import DispatcherSettings
+from deployments.config import AutoscalingSettings, DispatcherSettings
 from deployments.core.errors import Overloaded
 from deployments.core.planning import PoolSpec
 from deployments.core.scheduling import (
@@ -55,12 +55,16 @@ class Dispatcher:
         pools: Sequence[PoolSpec],
         settings: DispatcherSettings,
         deployments: Mapping[str, str],
+        autoscaling: AutoscalingSettings,
     ) -> None:
         # Order numbers must not meet those of an earlier instance whose chunks are under way.
         self._scheduler = Scheduler(
             pools, max_queue_s=settings.max_queue_s, first_order=time.time_ns()
         )
         self._pools = [pool.name for pool in pools]
+        self._specs = pools
+        self._autoscaling = autoscaling
+        self._accepted_s = 0.0  # audio taken since this instance began
         self._settings = settings
         self._deployments = deployments
         self._running: dict[str, int] = {}
@@ -80,6 +84,7 @@ class Dispatcher:
         known = request in self._mailboxes
         self._mailboxes.setdefault(request, _Mailbox())
         self._do(Submit(request, lengths_ms, again, coming_ms))
+        self._accepted_s += sum(lengths_ms.values()) / 1000
         return known
 
     async def orders(self, request: str) -> list[Order | GiveUp] | None:
@@ -118,6 +123,22 @@ class Dispatcher:
             "requests": len(self._mailboxes),
             "queue_s": self._scheduler.queue_s(),
         }
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """What cluster/autoscaling.py decides from; Serve asks for it and carries it there."""
+        pools = self._scheduler.snapshot()
+        stats = {
+            "backlog_audio_s": self._scheduler.backlog_s(),
+            "accepted_audio_s": self._accepted_s,
+            "drain_s": self._autoscaling.drain_s,
+            "give_back_after_s": self._autoscaling.give_back_after_s,
+        }
+        for spec in self._specs:
+            deployment = self._deployments[spec.name]
+            stats[f"speed:{deployment}"] = float(pools[spec.name]["speed"])
+            stats[f"price_per_hour:{deployment}"] = spec.price_per_hour
+            stats[f"start_s:{deployment}"] = spec.start_ms / 1000
+        return stats
 
     def _do(self, event: Event) -> None:
         """Feeds the scheduler and puts its orders into the mailboxes of their requests."""

@@ -22,9 +22,9 @@ import yaml
 from pydantic import ValidationError
 from ray import serve
 
-from deployments.app import build
 from deployments.config import AppConfig
 from deployments.core.errors import ModelUnavailable
+from deployments.deploy import IMPORT_PATH, deploy
 from deployments.engines.protocols import ENGINES
 from deployments.resolve import cluster_nodes, resolve
 from deployments.weights.identify import identify
@@ -32,7 +32,6 @@ from deployments.weights.store import ensure
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
-IMPORT_PATH = "deployments.app:build"
 CONTROL_LOOP_S = "0.5"  # Serve's 0.1 s takes 5 % of a core for ever, beside the models
 
 
@@ -83,7 +82,7 @@ def running(
     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     try:
         serve.start(http_options={"host": host, "port": port})
-        serve.run(build(config), name=app_name, route_prefix="/")
+        deploy(config, app_name=app_name)
         yield f"http://{host}:{port}"
     finally:
         _stop(app_name, alone=address == "local")

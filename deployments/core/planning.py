@@ -28,6 +28,7 @@ class PoolSpec:
     max_ongoing: int  # chunks one replica accepts at once
     start_ms: float  # how long a first replica takes to start, counted where nothing runs
     can_start: bool = False  # Serve starts a replica from zero when work waits
+    price_per_hour: float = 1.0  # of one replica; where nothing runs, the cheapest starts
 
 
 @dataclass(slots=True)

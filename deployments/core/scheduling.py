@@ -153,8 +153,14 @@ class Scheduler:
         speed = sum(max(1, p.n_replicas) * p.spec.speed / p.slowdown for p in usable)
         return waiting_ms / 1000 / speed + outstanding_s / replicas
 
+    def backlog_s(self) -> float:
+        """Audio that waits or is under way, in seconds of padded audio."""
+        waiting_ms = sum(sum(r.waiting.values()) for r in self._requests.values())
+        under_way = (ms for p in self._pools.values() for ms, _ in p.outstanding.values())
+        return (waiting_ms + sum(under_way)) / 1000
+
     def snapshot(self) -> dict[str, dict[str, float | bool]]:
-        """Per pool: replicas, outstanding chunks and audio, smoothed slowdown."""
+        """Per pool: replicas, outstanding chunks and audio, smoothed slowdown, audio speed."""
         return {
             name: {
                 "replicas": pool.n_replicas,
@@ -162,14 +168,16 @@ class Scheduler:
                 "outstanding_chunks": len(pool.outstanding),
                 "outstanding_audio_s": sum(p for p, _ in pool.outstanding.values()) / 1000,
                 "slowdown": pool.slowdown,
+                "speed": pool.spec.speed / pool.slowdown,
             }
             for name, pool in self._pools.items()
         }
 
     def _usable(self) -> list[PoolState]:
-        """Pools with a replica; where none has one, all: a waiting chunk makes Serve start it."""
+        """Pools with a replica; where none has one, the cheapest: what waits makes it start."""
         pools = list(self._pools.values())
-        return [pool for pool in pools if pool.n_replicas > 0] or pools
+        running = [pool for pool in pools if pool.n_replicas > 0]
+        return running or [min(pools, key=lambda pool: pool.spec.price_per_hour)]
 
     def _add(self, name: str, lengths_ms: dict[int, int], coming_ms: int) -> None:
         """What the request still needs; what is placed already is not placed a second time."""

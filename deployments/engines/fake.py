@@ -6,6 +6,7 @@ padding or a lost segment changes the text. No torch here.
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ SPEECH_RMS = 200.0  # of int16 samples
 MIN_PAUSE_MS = 300  # a shorter one does not end a span
 MAX_SPAN_MS = 30_000
 COMMA_WORDS, SENTENCE_WORDS = 7, 21
+SLOW_SPEED = 5.0  # audio seconds a second and thread, of FakeSlowAsr
 POISON = np.int16(-32_768)  # a segment that holds this sample cannot be recognised
 
 
@@ -62,6 +64,20 @@ class FakeAsr:
         if any((audio == POISON).any() for audio in batch):
             raise EngineFailed("The batch holds a poisoned segment.")
         return [recognise(audio, hints) for audio in batch]
+
+
+class FakeSlowAsr(FakeAsr):
+    """The same results after a while, as of a machine of known speed."""
+
+    def __init__(self, model_dir: Path, settings: EngineSettings) -> None:
+        super().__init__(model_dir, settings)
+        self._speed = SLOW_SPEED * settings.num_threads
+
+    def transcribe(self, batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
+        """As FakeAsr, SLOW_SPEED audio seconds a second for each thread of the settings."""
+        audio_s = sum(len(audio) for audio in batch) / SAMPLES_PER_MS / 1000
+        time.sleep(audio_s / self._speed)
+        return super().transcribe(batch, hints)
 
 
 class FakePlainAsr(FakeAsr):

@@ -135,6 +135,9 @@ ENGINES = {
     "fake-asr": Family(
         "deployments.engines.fake:FakeAsr", "asr", has_word_times=True, max_segment_ms=30_000
     ),
+    "fake-slow": Family(
+        "deployments.engines.fake:FakeSlowAsr", "asr", has_word_times=True, max_segment_ms=30_000
+    ),
     "fake-plain": Family(
         "deployments.engines.fake:FakePlainAsr",
         "asr",

@@ -60,6 +60,7 @@ _PLACED_BY_HAND = "placed by hand"
 _FAKES = {
     "fake:vad": ("fake-vad", "vad"),
     "fake:asr": ("fake-asr", "asr"),
+    "fake:slow": ("fake-slow", "asr"),
     "fake:plain": ("fake-plain", "asr"),
     "fake:punctuation": ("fake-punctuation", "punctuation"),
 }

@@ -1,0 +1,102 @@
+"""Two pools of CPUs that start from nothing, on real Ray: backlog, growth, drain, nothing again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import pytest
+
+from benchmarks.synthetic_audio import voice
+from deployments.config import AppConfig
+from deployments.dispatcher import running_replicas
+from deployments.serve import running
+from tests.e2e.conftest import free_port
+from tests.e2e.test_bad_input import PATH, wav
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+PAUSE = np.zeros(16_000, np.int16)
+POOLS = ("cheap", "dear")
+DRAIN_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    slow = {"num_cpus": 0.1, "min_replicas": 0, "start_s": 5, "batch_audio_s": 10}
+    config = AppConfig.model_validate(
+        {
+            "models": {"vad": "fake:vad", "asr": "fake:slow", "punctuation": "fake:punctuation"},
+            "pools": {
+                "cheap": slow | {"speed": 5, "max_replicas": 2, "price_per_hour": 1},
+                "dear": slow
+                | {"speed": 10, "num_threads": 2, "max_replicas": 2, "price_per_hour": 5},
+            },
+            "dispatcher": {"poll_s": 0.5},
+            "autoscaling": {"drain_s": DRAIN_S, "give_back_after_s": 15},
+        }
+    )
+    with running(config, port=free_port(), num_cpus=4) as service:
+        yield service
+
+
+class Watch:
+    """Running replicas of the pools, twice a second."""
+
+    def __init__(self) -> None:
+        self.began_s = time.monotonic()
+        self.seen: list[tuple[float, dict[str, int]]] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.5):
+            now = running_replicas("default", {name: f"Asr-{name}" for name in POOLS})
+            if not self.seen or self.seen[-1][1] != now:
+                self.seen.append((time.monotonic() - self.began_s, now))
+                print(f"{self.seen[-1][0]:6.1f} s  {now}")
+
+    def first_s(self, pool: str, least: int = 1) -> float:
+        return next(at_s for at_s, now in self.seen if now.get(pool, 0) >= least)
+
+    def wait_for_nothing(self, limit_s: float) -> None:
+        deadline_s = time.monotonic() + limit_s
+        while any(self.seen[-1][1].values()):
+            assert time.monotonic() < deadline_s, self.seen
+            time.sleep(0.5)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def test_pools_grow_cheap_first_drain_and_shrink_to_nothing(url: str) -> None:
+    assert running_replicas("default", {n: f"Asr-{n}" for n in POOLS}) == dict.fromkeys(POOLS, 0)
+    speech = np.concatenate([part for i in range(12) for part in (voice(5000, seed=i), PAUSE)])
+    watch = Watch()
+
+    def post(_: int) -> str:
+        files = {"file": ("recording.wav", wav(speech))}
+        return str(httpx.post(url + PATH, files=files, timeout=150).json()["text"])
+
+    with ThreadPoolExecutor(8) as pool:
+        texts = list(pool.map(post, range(8)))  # eight minutes of speech
+    drained_s = time.monotonic() - watch.began_s
+    print(f"drained after {drained_s:.1f} s")
+    watch.wait_for_nothing(limit_s=90)
+    watch.stop()
+
+    assert len(set(texts)) == 1
+    assert texts[0]
+    assert watch.first_s("cheap") < watch.first_s("dear")
+    counts = {name: [now.get(name, 0) for _, now in watch.seen] for name in POOLS}
+    assert max(counts["cheap"]) == 2
+    for name in POOLS:  # up, then down, and no way back
+        peak = counts[name].index(max(counts[name]))
+        assert counts[name][: peak + 1] == sorted(counts[name][: peak + 1])
+        assert counts[name][peak:] == sorted(counts[name][peak:], reverse=True)
