@@ -56,6 +56,10 @@ BENCHMARKS = {
         "benchmarks.served_accuracy:run",
         "Character error rate of the Whisper default through HTTP and of its engine directly.",
     ),
+    "autoscale": Benchmark(
+        "benchmarks.autoscale:run_day",
+        "A day of load through the autoscaling policy: swings, waits, cost; with a plot.",
+    ),
 }
 FLAGS = ("--json", "--record")
 
