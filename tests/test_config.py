@@ -75,6 +75,7 @@ def test_the_fleet_in_the_comments_is_valid_too() -> None:
         {"pools": {"vad": {}}},
         {"vad": {"min_replicas": 0}},
         {"limits": {"max_audio_hours": 0}},
+        {"autoscaling": {"drain_s": 600, "give_back_after_s": 60}},
     ],
 )
 def test_a_typo_or_an_impossible_value_is_refused(document: dict[str, Any]) -> None:

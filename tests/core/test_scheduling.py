@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import random
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -234,3 +235,26 @@ def test_every_segment_is_answered_once_or_given_up_whatever_dies(data: st.DataO
         open_orders += scheduler.on_event(now_ms, event)
 
     assert sorted(settled) == list(range(n_segments))
+
+
+def test_where_nothing_runs_only_the_cheapest_pool_is_made_to_start() -> None:
+    pools = (replace(FAST, price_per_hour=5), replace(SLOW, price_per_hour=1))
+    scheduler = Scheduler(pools, max_queue_s=600)
+
+    actions = scheduler.on_event(0, Submit("a", dict.fromkeys(range(50), 20_000)))
+
+    assert {action.pool for action in actions if isinstance(action, Order)} == {"slow"}
+
+
+def test_the_backlog_is_what_waits_and_what_is_under_way() -> None:
+    scheduler = _scheduler(SLOW)
+
+    orders = scheduler.on_event(0, Submit("a", dict.fromkeys(range(50), 20_000)))
+    before_s = scheduler.backlog_s()
+    first = orders[0]
+    assert isinstance(first, Order)
+    padded_ms = 20_000 * len(first.segments)
+    scheduler.on_event(1, Finished(first.order, padded_ms, padded_ms / SLOW.speed))
+
+    assert before_s == 50 * 20
+    assert scheduler.backlog_s() == before_s - padded_ms / 1000

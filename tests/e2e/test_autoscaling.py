@@ -10,9 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import numpy as np
 import pytest
+from ray import serve
 
 from benchmarks.synthetic_audio import voice
 from deployments.config import AppConfig
+from deployments.deploy import deploy
 from deployments.dispatcher import running_replicas
 from deployments.serve import running
 from tests.e2e.conftest import free_port
@@ -25,10 +27,9 @@ POOLS = ("cheap", "dear")
 DRAIN_S = 10.0
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
+def two_pools() -> AppConfig:
     slow = {"num_cpus": 0.1, "min_replicas": 0, "start_s": 5, "batch_audio_s": 10}
-    config = AppConfig.model_validate(
+    return AppConfig.model_validate(
         {
             "models": {"vad": "fake:vad", "asr": "fake:slow", "punctuation": "fake:punctuation"},
             "pools": {
@@ -40,7 +41,11 @@ def url() -> Iterator[str]:
             "autoscaling": {"drain_s": DRAIN_S, "give_back_after_s": 15},
         }
     )
-    with running(config, port=free_port(), num_cpus=4) as service:
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with running(two_pools(), port=free_port(), num_cpus=4) as service:
         yield service
 
 
@@ -100,3 +105,15 @@ def test_pools_grow_cheap_first_drain_and_shrink_to_nothing(url: str) -> None:
         peak = counts[name].index(max(counts[name]))
         assert counts[name][: peak + 1] == sorted(counts[name][: peak + 1])
         assert counts[name][peak:] == sorted(counts[name][peak:], reverse=True)
+
+
+def test_what_is_deployed_beside_it_stays(url: str) -> None:
+    deploy(two_pools(), app_name="second", route_prefix="/second")
+
+    applications = serve.status().applications
+    assert {name: app.status for name, app in applications.items()} == {
+        "default": "RUNNING",
+        "second": "RUNNING",
+    }
+    assert httpx.get(f"{url}/readyz").status_code == 200
+    assert httpx.get(f"{url}/second/readyz").status_code == 200
