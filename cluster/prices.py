@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cluster.profiles import profile
 
-UNPRICED_GPU_USD = 0.5  # no cloud rents it, or a card of one's own: power, and a few years to pay it
+UNPRICED_GPU_USD = 0.5  # a card that no cloud rents: power, and a few years to pay for it
 CPU_USD = 0.045  # a core of AWS's c7i
 
 
