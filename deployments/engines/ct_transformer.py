@@ -15,13 +15,10 @@ from collections.abc import Sequence
 from itertools import accumulate, islice
 from pathlib import Path
 
-import torch
-
-from deployments.core.errors import EngineFailed, OutOfMemory
 from deployments.core.types import MarkedWord, PunctuationStep, PunctuationTask
 from deployments.engines.checkpoint import load_checkpoint, refuse_as_unavailable
 from deployments.engines.chinese_words import ChineseWords
-from deployments.engines.device import ONLY_FP32, prepare
+from deployments.engines.device import ONLY_FP32, prepare, translated
 from deployments.engines.packed_sanm import PackedSanm
 from deployments.engines.pieces import COMMA, LIST_COMMA, NO_MARK, QUESTION, STOP, Pieces
 from deployments.engines.protocols import EngineSettings
@@ -123,17 +120,12 @@ class CtTransformer:
         carry = self._dictionary.cut(task.carry)
         return _Document(task, carry, self._dictionary.cut(task.words, final=task.final))
 
+    @translated("CT-Transformer")
     def _predict(self, pieces: Sequence[Sequence[str]]) -> list[list[str]]:
         """The mark behind each word of each piece."""
         unknown = self._ids["<unk>"]
         ids = [[self._ids.get(word, unknown) for word in piece] for piece in pieces]
-        try:
-            best = self._network.best_marks(ids)
-        except torch.OutOfMemoryError as error:
-            raise OutOfMemory(f"The texts do not fit into the device's memory: {error}") from error
-        except RuntimeError as error:
-            raise EngineFailed(f"CT-Transformer failed: {error}") from error
-        return [[self._marks[i] for i in row] for row in best]
+        return [[self._marks[i] for i in row] for row in self._network.best_marks(ids)]
 
 
 def render(words: Sequence[str], marks: Sequence[str]) -> list[MarkedWord]:

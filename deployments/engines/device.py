@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
+from typing import ParamSpec, TypeVar
 
 import torch
 
-from deployments.core.errors import ModelUnavailable
+from deployments.core.errors import EngineFailed, ModelUnavailable, OutOfMemory
 from deployments.engines.protocols import EngineSettings
 
-# What a process holds beside torch's allocator: CUDA context, cuBLAS and cuDNN. Believed, to be
-# measured per card; a fraction is only kept if it counts.
-CONTEXT_MIB = 600
 MIB = 1024 * 1024
+# What a process holds beside torch's allocator: CUDA context, cuBLAS and cuDNN. It is measured; a
+# figure outside these bounds is not this process's alone, or not yet all of it, and 600 is taken.
+CONTEXT_MIB = 600
+CONTEXT_BOUNDS_MIB = (150, 1500)
 
+Parameters = ParamSpec("Parameters")
+Answer = TypeVar("Answer")
 Dtypes = Mapping[str, tuple[str, ...]]  # device -> what an engine really runs in there
 ONLY_FP32: Dtypes = {"cpu": ("fp32",), "cuda": ("fp32",)}
 
@@ -40,19 +45,82 @@ def _prepare_gpu(settings: EngineSettings) -> None:
         raise ModelUnavailable(settings.name, "no CUDA device is visible; choose device cpu.")
     if settings.dtype == "fp32":
         torch.backends.cudnn.allow_tf32 = False  # 10 bits of mantissa are not fp32
+    warm_up()
+    limit_memory(settings)
+
+
+def warm_up() -> None:
+    """Loads what nearly every batch needs, so that `context_bytes` sees it."""
+    square = torch.zeros(64, 64, device="cuda")
+    torch.nn.functional.conv1d(square[None], square[:, :, None])
+    torch.mm(square, square)
+    torch.cuda.synchronize()
+
+
+def limit_memory(settings: EngineSettings) -> int:
+    """Caps torch's allocator so that the process keeps to its fraction; the cap in bytes.
+
+    May be called again when the context has grown. Raises ModelUnavailable where the fraction is
+    less than the context.
+    """
+    free, total = torch.cuda.mem_get_info()
+    context = context_bytes(total, free, torch.cuda.memory_reserved())
+    fraction = 1.0 if settings.memory_fraction is None else settings.memory_fraction
+    share = allocator_share(fraction, total, context)
+    if share <= 0:
+        raise ModelUnavailable(
+            settings.name,
+            f"{fraction:g} of this card does not even hold CUDA's context; "
+            f"give it num_gpus well above {context / total:.2f}.",
+        )
     if settings.memory_fraction is not None:
-        total = torch.cuda.get_device_properties(0).total_memory
-        share = allocator_share(settings.memory_fraction, total)
-        if share <= 0:
-            least = CONTEXT_MIB * MIB / total
-            raise ModelUnavailable(
-                settings.name,
-                f"{settings.memory_fraction:g} of this card does not even hold CUDA's context; "
-                f"give it num_gpus well above {least:.2f}.",
-            )
         torch.cuda.set_per_process_memory_fraction(share)
+    return int(share * total)
 
 
-def allocator_share(memory_fraction: float, total_bytes: int) -> float:
+def context_bytes(total_bytes: int, free_bytes: int, reserved_bytes: int) -> int:
+    """What this process holds outside torch's allocator, from what the card says of itself.
+
+    The card counts its other processes too. With them the figure is too large, which costs memory
+    and breaks no promise, until it is beyond belief.
+    """
+    outside = total_bytes - free_bytes - reserved_bytes
+    least, most = CONTEXT_BOUNDS_MIB
+    return outside if least * MIB <= outside <= most * MIB else CONTEXT_MIB * MIB
+
+
+def allocator_share(memory_fraction: float, total_bytes: int, context_bytes: int) -> float:
     """What torch may allocate so that the whole process stays within its fraction of the card."""
-    return max(0.0, memory_fraction - CONTEXT_MIB * MIB / total_bytes)
+    return max(0.0, memory_fraction - context_bytes / total_bytes)
+
+
+def free_cache() -> None:
+    """Gives the blocks that torch keeps for later back to the card; nothing on a CPU."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+
+
+def translated(
+    model: str, *, free: Callable[[], None] = free_cache
+) -> Callable[[Callable[Parameters, Answer]], Callable[Parameters, Answer]]:
+    """Makes a function raise our errors for torch's: OutOfMemory, else EngineFailed.
+
+    Memory is freed before OutOfMemory is raised, so that half of the batch finds all of it.
+    """
+
+    def around(work: Callable[Parameters, Answer]) -> Callable[Parameters, Answer]:
+        @functools.wraps(work)
+        def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Answer:
+            try:
+                return work(*args, **kwargs)
+            except torch.OutOfMemoryError as error:
+                failure = OutOfMemory(f"{model}: the batch does not fit into memory: {error}")
+            except RuntimeError as error:
+                raise EngineFailed(f"{model} failed: {error}") from error
+            # Not before: the error's traceback holds the tensors of the calls that it left.
+            free()
+            raise failure
+
+        return call
+
+    return around

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from deployments.core.errors import ModelUnavailable
 from deployments.core.types import SAMPLES_PER_MS, Audio, Span
 from deployments.engines.checkpoint import load_checkpoint
-from deployments.engines.device import ONLY_FP32, prepare
+from deployments.engines.device import ONLY_FP32, prepare, translated
 from deployments.engines.endpointing import Endpointer, Rule
 from deployments.engines.features import N_MELS, count_frames
 from deployments.engines.fsmn import FsmnNetwork
@@ -95,7 +95,8 @@ class FsmnVad:
         """Reads a piece of every scan that is not finished, all of them in one batch.
 
         The spans that ended, for each scan in turn: final, in time order, after its earlier ones.
-        Their sum over a scan is `detect`, whatever else is read beside it.
+        Their sum over a scan is `detect`, whatever else is read beside it. Raises OutOfMemory or
+        EngineFailed, and no scan has moved then.
         """
         each = max(LEAST_FRAMES, self._step_frames // max(1, len(scans)))
         stretches = [
@@ -109,6 +110,7 @@ class FsmnVad:
             stretch.scan.at = stretch.last
         return [found.get(id(scan), []) for scan in scans]
 
+    @translated("FSMN-VAD")
     def _silence_probability(self, stretches: Sequence[Stretch]) -> list[NDArray[np.float64]]:
         """P(silence) of each frame of each stretch; all of them stand in one matrix."""
         if not stretches:

@@ -8,8 +8,7 @@ state between calls, so that threads may share an engine.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -18,12 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deployments.core.errors import EngineFailed, OutOfMemory
 from deployments.core.text import join_words
 from deployments.core.types import SAMPLES_PER_MS, Audio, Hints, Recognition
 from deployments.engines.checkpoint import load_checkpoint, sentence_postprocess
 from deployments.engines.cif import Scan, acoustic_weights, scan, take
-from deployments.engines.device import Dtypes, prepare
+from deployments.engines.device import Dtypes, prepare, translated
 from deployments.engines.features import (
     N_MELS,
     Fbank,
@@ -122,6 +120,7 @@ class Paraformer:
             for audio, reading in zip(batch, readings, strict=True)
         ]
 
+    @translated("Paraformer")
     @torch.inference_mode()
     def read(self, batch: Sequence[Audio], hints: Hints) -> list[Reading]:
         """As `transcribe`, with FunASR's words and times as they are.
@@ -130,12 +129,11 @@ class Paraformer:
         model: there is nothing to hear.
         """
         readings = [Reading()] * len(batch)
-        with translate_errors():
-            heard = [i for i, a in enumerate(batch) if count_frames(len(a)) and a.any()]
-            if heard:
-                encoded = self.encode(*self.features([batch[i] for i in heard]))
-                for index, reading in zip(heard, self.decode(encoded, hints), strict=True):
-                    readings[index] = reading
+        heard = [i for i, a in enumerate(batch) if count_frames(len(a)) and a.any()]
+        if heard:
+            encoded = self.encode(*self.features([batch[i] for i in heard]))
+            for index, reading in zip(heard, self.decode(encoded, hints), strict=True):
+                readings[index] = reading
         return readings
 
     def features(self, audios: Sequence[Audio]) -> tuple[Tensor, Rows]:
@@ -284,14 +282,3 @@ def recognise(reading: Reading, *, n_ms: int) -> Recognition:
     """The reading of a segment of `n_ms`, with words inside it."""
     words = tuple(fit_words(reading.texts, reading.times_ms, n_ms=n_ms))
     return Recognition(join_words(words), words)
-
-
-@contextlib.contextmanager
-def translate_errors() -> Iterator[None]:
-    """torch's errors as ours."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory(f"The batch does not fit into the device's memory: {error}") from error
-    except RuntimeError as error:
-        raise EngineFailed(f"Paraformer failed: {error}") from error

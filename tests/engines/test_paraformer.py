@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from benchmarks import random_models, synthetic_audio
 from benchmarks.random_models import Asr, Size
 from deployments.core.errors import EngineFailed, ModelUnavailable, OutOfMemory
 from deployments.core.types import SAMPLES_PER_MS, Audio, Hints
-from deployments.engines.paraformer import Paraformer, Reading, translate_errors
+from deployments.engines.paraformer import Paraformer, Reading
 from deployments.engines.protocols import EngineSettings
 from tests.engines.conftest import Case, segments
 from tests.engines.reference import differences
@@ -138,9 +139,17 @@ def test_settings_that_would_not_be_honoured_are_refused(
     ("raised", "ours"),
     [(torch.OutOfMemoryError("full"), OutOfMemory), (RuntimeError("shape"), EngineFailed)],
 )
-def test_what_torch_raises_becomes_ours(raised: RuntimeError, ours: type[EngineFailed]) -> None:
-    with pytest.raises(EngineFailed) as caught, translate_errors():
-        raise raised
+def test_what_torch_raises_becomes_ours(
+    bicif_case: Case, raised: RuntimeError, ours: type[EngineFailed]
+) -> None:
+    class Broken(Paraformer):
+        def encode(self, *args: object) -> NoReturn:
+            raise raised
+
+    engine = Broken(bicif_case.model_dir, EngineSettings())
+
+    with pytest.raises(EngineFailed) as caught:
+        engine.transcribe(bicif_case.audios[:3], NO_HINTS)
 
     assert type(caught.value) is ours
 
