@@ -160,6 +160,11 @@ def profile(
     return found if memory_mib is None else replace(found, memory_mib=memory_mib)
 
 
+def known_card(name: str) -> Profile | None:
+    """The profile of a card by any spelling of its name; None where the table does not have it."""
+    return PROFILES.get(name) or _by_name(name, None)
+
+
 def words(name: str) -> list[str]:
     """A name's words, in lower case, without the vendor: "Tesla V100-SXM2-16GB" -> v100 sxm2 16gb.
 

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypedDict
 
 from ray import serve
 
+from cluster.profiles import known_card
 from deployments.config import Models
 from deployments.core.chunks import Chunk, ChunkRunner
 from deployments.core.errors import EngineFailed
 from deployments.core.owner import Owner
 from deployments.core.types import Audio, ChunkResult, Hints
 from deployments.engines.protocols import AsrEngine, EngineSettings, engine_class
+from deployments.weights.settings import cache_root
 from deployments.weights.store import ensure
 
 logger = logging.getLogger("ray.serve")
@@ -39,9 +42,15 @@ class Asr:
         replica = serve.get_replica_context().replica_id.unique_id
 
         def load() -> ChunkRunner:
+            on_gpu = settings.device == "cuda"
+            if on_gpu:
+                check_card(settings)
             engine: AsrEngine = engine_class(weights.family)(weights.path, settings)
+            memory_ms = held_by_gpu(engine, settings, models.cache_dir) if on_gpu else None
             logger.info("Pool %s runs %s, weights from %s.", pool, engine.info, weights.source)
-            return ChunkRunner(engine.transcribe, engine=engine.info.name, replica=replica)
+            return ChunkRunner(
+                engine.transcribe, engine=engine.info.name, replica=replica, memory_ms=memory_ms
+            )
 
         self._owner = Owner[ChunkRunner, Chunk, ChunkResult](
             load, ChunkRunner.run, ChunkRunner.fits
@@ -50,7 +59,7 @@ class Asr:
 
     def reconfigure(self, tuning: Tuning) -> None:
         """Serve calls this before the replica is ready, and when `user_config` changes."""
-        self._runner.budget_ms = round(tuning["batch_audio_s"] * 1000)
+        self._runner.allow(round(tuning["batch_audio_s"] * 1000))
 
     def check_health(self) -> None:
         """Serve asks every 10 s, and replaces a replica that raises three times."""
@@ -67,3 +76,23 @@ class Asr:
                 self._runner.budget_ms,
             )
         return result
+
+
+def check_card(settings: EngineSettings) -> None:
+    """Raises ModelUnavailable for half precision on a card that gains nothing by it (DESIGN 7)."""
+    from deployments.engines import half  # torch: only a replica that runs a model needs it
+
+    name = half.card_name()
+    known = known_card(name)
+    half.check(settings, name, tensor_cores=None if known is None else known.tensor_cores)
+
+
+def held_by_gpu(engine: AsrEngine, settings: EngineSettings, cache_dir: Path | None) -> int | None:
+    """Milliseconds of padded audio that the replica's part of the card holds (DESIGN 6)."""
+    from deployments.engines import calibration
+
+    directory = cache_root(cache_dir) / "calibration"
+    held_ms = calibration.cuda_budget_ms(engine, settings, directory)
+    if held_ms is not None:
+        logger.info("This part of the card holds %d ms of padded audio.", held_ms)
+    return held_ms

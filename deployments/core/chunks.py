@@ -35,14 +35,28 @@ class ChunkRunner:
     """Runs chunks through an engine in batches within a budget, and says what they cost.
 
     `budget_ms` caps a batch's padded audio; it is halved where memory runs out (DESIGN 6).
+    `memory_ms`, where it is known, is what the device holds: no budget is above it.
     """
 
-    def __init__(self, transcribe: Transcribe, *, engine: str, replica: str) -> None:
+    def __init__(
+        self,
+        transcribe: Transcribe,
+        *,
+        engine: str,
+        replica: str,
+        memory_ms: int | None = None,
+    ) -> None:
         self._transcribe = transcribe
         self._engine, self._replica = engine, replica
+        self.memory_ms = memory_ms
         self.budget_ms = 0
         self.n_out_of_memory = 0
         self.n_failed_in_a_row = 0  # calls of `run` in which no segment could be read
+
+    def allow(self, budget_ms: int) -> None:
+        """Sets the budget to this, or to what the device holds where that is less."""
+        held_ms = budget_ms if self.memory_ms is None else self.memory_ms
+        self.budget_ms = min(budget_ms, held_ms)
 
     def fits(self, taken: Sequence[Chunk], chunk: Chunk) -> bool:
         """Whether the chunk can share a batch with those taken: same hints, within the budget."""

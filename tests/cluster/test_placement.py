@@ -26,7 +26,7 @@ from cluster.placement import (
     pool_name,
     resolve_dtype,
 )
-from cluster.profiles import PROFILES, profile
+from cluster.profiles import PROFILES, known_card, profile
 from tests.cluster.fleets import FLEETS
 
 
@@ -247,3 +247,22 @@ def test_stages_that_would_take_too_much_of_a_card_run_on_cpus() -> None:
 
     assert few.reserve.vad > 0
     assert (many.reserve.vad, many.reserve.punctuation > 0) == (0.0, True)
+
+
+@pytest.mark.parametrize(
+    ("card", "listed"),
+    [
+        ("Tesla T4", "T4"),
+        ("NVIDIA A100-SXM4-80GB", "A100-80G"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA H200", "H200"),
+        ("NVIDIA GeForce RTX 4090 D", "GeForce RTX 4090 D"),
+    ],
+)
+def test_a_card_is_known_by_the_name_that_its_driver_gives(card: str, listed: str) -> None:
+    assert known_card(card) == PROFILES[listed]
+
+
+@pytest.mark.parametrize("card", ["NVIDIA T400", ""])
+def test_a_card_of_another_name_is_not_known(card: str) -> None:
+    assert known_card(card) is None

@@ -89,3 +89,14 @@ def test_only_chunks_with_equal_hints_share_a_batch() -> None:
     assert made.fits([plain], chunk(2_000))
     assert not made.fits([plain], named)
     assert not made.fits([plain], chunk(31_000))
+
+
+@pytest.mark.parametrize(
+    ("memory_ms", "expected_ms"), [(None, 60_000), (90_000, 60_000), (8_000, 8_000), (0, 0)]
+)
+def test_no_budget_is_above_what_the_device_holds(memory_ms: int | None, expected_ms: int) -> None:
+    made = ChunkRunner(lambda batch, hints: [], engine="e", replica="r", memory_ms=memory_ms)
+
+    made.allow(60_000)
+
+    assert made.budget_ms == expected_ms
