@@ -52,6 +52,10 @@ BENCHMARKS = {
         "benchmarks.vad:run",
         "CPU time of the VAD against FunASR's, its parts, and its memory over ten hours of audio.",
     ),
+    "gpu": Benchmark(
+        "benchmarks.gpu:run",
+        "The engines alone on one GPU: speed of each stage and of all, and what bounds them.",
+    ),
     "accuracy": Benchmark(
         "benchmarks.served_accuracy:run",
         "Character error rate of the Whisper default through HTTP and of its engine directly.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -29,23 +30,31 @@ def read_audio(path: Path) -> Audio:
     return decode(upload, channel=None, max_duration_s=MAX_DURATION_S)
 
 
-def shuffled_meeting(n_ms: int, *, seed: int) -> Audio:
-    """The sample meeting's utterances (synthetic speech) in random order, until `n_ms` are full."""
+def shuffled_meeting(n_ms: int, *, seed: int, pause_ms: tuple[int, int] = PAUSE_MS) -> Audio:
+    """The sample meeting's utterances (synthetic speech) in random order, until `n_ms` are full.
+
+    `pause_ms` are the shortest and the longest pause between two.
+    """
     rng = np.random.default_rng(seed)
-    meeting = read_audio(SAMPLE)
+    meeting = _sample()
     utterances = json.loads(SAMPLE.with_suffix(".json").read_text("utf-8"))["utterances"]
     order = rng.permutation(len(utterances))
     pieces: list[Audio] = []
     n_missing = n_ms * SAMPLES_PER_MS
     for index in cycle(order):
         said = utterances[index]
-        pause = room_noise(int(rng.integers(*PAUSE_MS)), rng)
+        pause = room_noise(int(rng.integers(*pause_ms)), rng)
         speech = meeting[said["start_ms"] * SAMPLES_PER_MS : said["end_ms"] * SAMPLES_PER_MS]
         pieces += [pause, speech]
         n_missing -= len(pause) + len(speech)
         if n_missing <= 0:
             break
     return np.concatenate(pieces)[: n_ms * SAMPLES_PER_MS]
+
+
+@functools.cache
+def _sample() -> Audio:
+    return read_audio(SAMPLE)
 
 
 def room_noise(n_ms: int, rng: np.random.Generator) -> Audio:

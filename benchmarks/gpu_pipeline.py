@@ -1,0 +1,190 @@
+"""VAD, ASR and punctuation over many recordings at once in one process, for a GPU; no Ray.
+
+The engines, the packing and the halving are the service's own (`pack`, `ChunkRunner`); a stage
+begins when the one before is done with all recordings, so that each can be timed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from deployments.core.batching import pack
+from deployments.core.chunks import Chunk, ChunkRunner
+from deployments.core.punctuating import GrowingDocument
+from deployments.core.segments import Answer, merge, plan_segments, segment_audio
+from deployments.core.types import (
+    SAMPLES_PER_MS,
+    Audio,
+    Hints,
+    Recognition,
+    Segment,
+    Span,
+    Word,
+)
+from deployments.engines.calibration import cuda_budget_ms
+from deployments.engines.ct_transformer import CtTransformer
+from deployments.engines.fsmn_vad import FsmnVad
+from deployments.engines.paraformer import Paraformer
+from deployments.engines.protocols import EngineSettings
+
+NO_HINTS = Hints()
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How one process runs; it may be sent to another one."""
+
+    models: Path  # asr/, vad/ and punc/
+    device: str
+    dtype: str  # of the ASR
+    batch_audio_s: float
+    vad_together: int  # recordings in a step of the VAD
+    num_threads: int = 1
+    memory_fraction: float | None = None
+
+    @property
+    def settings(self) -> EngineSettings:
+        """Of VAD and punctuation, which run in fp32."""
+        return EngineSettings(
+            device=self.device,
+            num_threads=self.num_threads,
+            memory_fraction=self.memory_fraction,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one pass over all recordings took and made."""
+
+    audio_s: float
+    speech_s: float
+    padded_s: float
+    vad_s: float
+    asr_s: float
+    punctuation_s: float
+    wall_s: float  # the stages and what is between them
+    segments: list[list[Segment]]
+    spoken: list[list[Word]]  # the words of each recording
+    words: list[list[Word]]  # the same with their marks
+    n_failed: int
+    n_batches: int
+    n_out_of_memory: int
+
+
+class Pipeline:
+    """The three engines, loaded once."""
+
+    def __init__(self, setup: Setup) -> None:
+        """Raises ModelUnavailable."""
+        self.setup = setup
+        self.vad = FsmnVad(setup.models / "vad", setup.settings)
+        self.asr = Paraformer(setup.models / "asr", replace(setup.settings, dtype=setup.dtype))
+        self.punctuation = CtTransformer(setup.models / "punc", setup.settings)
+        self.calibrated_ms = cuda_budget_ms(
+            self.asr, replace(setup.settings, dtype=setup.dtype), setup.models / "calibration"
+        )
+
+    def runner(self) -> ChunkRunner:
+        """As in a replica, with its budget."""
+        made = ChunkRunner(
+            self.asr.transcribe, engine="asr", replica="", memory_ms=self.calibrated_ms
+        )
+        made.allow(round(self.setup.batch_audio_s * 1000))
+        return made
+
+    def run(self, audios: Sequence[Audio]) -> Run:
+        """All recordings through all stages."""
+        began_s = time.perf_counter()
+        spans = self.detect(audios)
+        heard_s = time.perf_counter()
+        longest_ms = self.asr.info.max_segment_ms
+        segments = [
+            plan_segments(found, audio, max_segment_ms=longest_ms)
+            for found, audio in zip(spans, audios, strict=True)
+        ]
+        runner = self.runner()
+        planned_s = time.perf_counter()
+        read, padded_ms, n_batches = transcribe(runner, audios, segments)
+        read_s = time.perf_counter()
+        transcripts = [
+            merge(own, {s.index: Answer(r) for s, r in zip(own, found, strict=True)})
+            for own, found in zip(segments, read, strict=True)
+        ]
+        merged_s = time.perf_counter()
+        spoken = [[word for segment in own for word in segment.words] for own in transcripts]
+        words = self.punctuate(spoken)
+        ended_s = time.perf_counter()
+        return Run(
+            audio_s=sum(map(len, audios)) / SAMPLES_PER_MS / 1000,
+            speech_s=sum(s.n_ms for own in segments for s in own) / 1000,
+            padded_s=padded_ms / 1000,
+            vad_s=heard_s - began_s,
+            asr_s=read_s - planned_s,
+            punctuation_s=ended_s - merged_s,
+            wall_s=ended_s - began_s,
+            segments=segments,
+            spoken=spoken,
+            words=words,
+            n_failed=sum(r.error is not None for found in read for r in found),
+            n_batches=n_batches,
+            n_out_of_memory=runner.n_out_of_memory,
+        )
+
+    def detect(self, audios: Sequence[Audio]) -> list[list[Span]]:
+        """The speech of each recording; some are read in turns, as in the service."""
+        spans: list[list[Span]] = [[] for _ in audios]
+        scans = [self.vad.scan(audio) for audio in audios]
+        waiting = list(range(len(audios)))
+        while waiting:
+            some = waiting[: self.setup.vad_together]
+            for index, found in zip(some, self.vad.advance([scans[i] for i in some]), strict=True):
+                spans[index] += found
+            waiting = [i for i in waiting if not scans[i].finished]
+        return spans
+
+    def punctuate(self, spoken: Sequence[Sequence[Word]]) -> list[list[Word]]:
+        """The words of each recording with their marks, all documents in step."""
+        documents = [GrowingDocument() for _ in spoken]
+        tasks = [d.task(words, final=True) for d, words in zip(documents, spoken, strict=True)]
+        steps = self.punctuation.punctuate(tasks)
+        return [list(d.absorb(step)) for d, step in zip(documents, steps, strict=True)]
+
+
+def transcribe(
+    runner: ChunkRunner, audios: Sequence[Audio], segments: Sequence[Sequence[Segment]]
+) -> tuple[list[list[Recognition]], int, int]:
+    """Each recording's recognitions, the padded milliseconds read, and the number of batches.
+
+    Segments of all recordings share batches, as chunks of different requests do in a replica.
+    """
+    pieces = [
+        segment_audio(audio, segment)
+        for audio, own in zip(audios, segments, strict=True)
+        for segment in own
+    ]
+    places = [(k, i) for k, own in enumerate(segments) for i in range(len(own))]
+    answers = [[Recognition("")] * len(own) for own in segments]
+    padded_ms, n_batches = 0, 0
+    for batch in batches_of(pieces, runner.budget_ms):
+        [result] = runner.run([chunk_of([pieces[i] for i in batch])])
+        padded_ms += result.padded_ms
+        n_batches += 1
+        for index, recognition in zip(batch, result.recognitions, strict=True):
+            recording, place = places[index]
+            answers[recording][place] = recognition
+    return answers, padded_ms, n_batches
+
+
+def batches_of(pieces: Sequence[Audio], budget_ms: int) -> list[list[int]]:
+    """Indices of the pieces in the batches that a replica makes of them."""
+    return pack([len(piece) // SAMPLES_PER_MS for piece in pieces], budget_ms=budget_ms)
+
+
+def chunk_of(pieces: Sequence[Audio]) -> Chunk:
+    """The pieces as a replica gets them."""
+    return Chunk(np.concatenate(pieces), tuple(len(piece) for piece in pieces), NO_HINTS)

@@ -1,0 +1,74 @@
+"""Several processes on one GPU, each with an equal fraction of it and a part of the recordings."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+import numpy as np
+import torch.multiprocessing
+
+from benchmarks.gpu_pipeline import Pipeline, Setup
+
+START_S, RUN_S = 300.0, 300.0  # the longest that processes may take to load, and to run
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What one process did, by a clock that all of them share."""
+
+    began_s: float
+    ended_s: float
+    audio_s: float
+    n_failed: int
+
+
+def rtfx_of(done: Sequence[Done]) -> float:
+    """Audio seconds a second of all processes, from the first's beginning to the last's end."""
+    wall_s = max(d.ended_s for d in done) - min(d.began_s for d in done)
+    return sum(d.audio_s for d in done) / wall_s
+
+
+def run_replicas(setup: Setup, files: Sequence[Path], n_replicas: int) -> list[Done]:
+    """The files (int16 samples in .npy) through `n_replicas` processes that begin together.
+
+    Raises RuntimeError where one of them fails or takes too long.
+    """
+    context: Any = torch.multiprocessing.get_context("spawn")
+    barrier, answers = context.Barrier(n_replicas), context.Queue()
+    part = replace(
+        setup,
+        memory_fraction=1 / n_replicas if setup.device == "cuda" else None,
+        num_threads=max(1, (os.cpu_count() or 1) // n_replicas),
+    )
+    processes = [
+        context.Process(target=_work, args=(part, files[i::n_replicas], barrier, answers))
+        for i in range(n_replicas)
+    ]
+    try:
+        for process in processes:
+            process.start()
+        return [answers.get(timeout=START_S + RUN_S) for _ in processes]
+    except Empty:
+        states = [process.exitcode for process in processes]
+        raise RuntimeError(f"{n_replicas} processes did not all answer: {states}") from None
+    finally:
+        for process in processes:
+            process.join(timeout=30)
+            if process.is_alive():
+                process.kill()
+
+
+def _work(setup: Setup, files: Sequence[Path], barrier: Any, answers: Any) -> None:
+    pipeline = Pipeline(setup)
+    audios = [np.load(file) for file in files]
+    pipeline.run(audios)  # a warm-up
+    barrier.wait(START_S)
+    began_s = time.monotonic()
+    run = pipeline.run(audios)
+    answers.put(Done(began_s, time.monotonic(), run.audio_s, run.n_failed))

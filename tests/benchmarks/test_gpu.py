@@ -1,0 +1,146 @@
+"""The GPU benchmark, all of it on a CPU at tiny size, and what its figures are made of."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+
+from benchmarks import gpu
+from benchmarks.gpu_measures import busy_s, tf32
+from benchmarks.gpu_pipeline import batches_of, chunk_of, transcribe
+from benchmarks.gpu_replicas import Done, rtfx_of
+from deployments.core.chunks import ChunkRunner
+from deployments.core.types import SAMPLES_PER_MS, Audio, Hints, Recognition, Segment
+
+ROOT = Path(__file__).parent.parent.parent
+SMALL = {"device": "cpu", "dtype": "fp32", "size": "tiny", "files": "3", "minutes": "0.4"}
+SMALL |= {"single-minutes": "0.5", "batch-audio-s": "40", "repeats": "1", "replicas": "1,2"}
+
+
+def small_run(*more: str) -> dict[str, float | str]:
+    """The command where there is no Ray."""
+    options = [word for name, value in SMALL.items() for word in (f"--{name}", value)]
+    code = (
+        "import runpy, sys\n"
+        "sys.modules['ray'] = None\n"  # an import of it fails, in spawned processes' parents too
+        "runpy.run_module('benchmarks', run_name='__main__', alter_sys=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "gpu", "--json", *options, *more],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    figures: dict[str, float | str] = json.loads(done.stdout)
+    return figures
+
+
+@pytest.mark.slow
+def test_every_section_runs_on_a_cpu_where_there_is_no_ray() -> None:
+    figures = small_run("--funasr", "--funasr-files", "1", "--funasr-batches-s", "20,40")
+
+    for stage in ("vad", "asr", "punctuation", "end_to_end"):
+        for prefix in ("", "single_", "fp32_"):
+            assert float(figures[f"{prefix}{stage}_rtfx"]) > 0
+    assert float(figures["end_to_end_rtfx"]) < float(figures["asr_rtfx"])
+    assert figures["failed_segments"] == 0
+    assert float(figures["n_words"]) > 0
+    assert figures["agreement_fp32_batch_32"] == 1
+    assert float(figures["agreement_bf16_batch_8"]) > 0.8
+    assert float(figures["oom_halved"]) >= 1
+    assert (figures["oom_lost"], figures["oom_same_text"]) == (0, 1)
+    assert figures["best_replicas"] in (1, 2)
+    assert figures["replicas_2_failed_segments"] == 0
+    assert figures["funasr_tf32_best_batch_s"] in (20, 40)
+
+
+@pytest.mark.slow
+def test_a_section_runs_alone() -> None:
+    figures = small_run("--sections", "single")
+
+    assert "single_end_to_end_rtfx" in figures
+    assert "asr_tflops" not in figures
+    assert "replicas_1_rtfx" not in figures
+
+
+def test_an_unknown_section_is_refused_before_anything_is_made() -> None:
+    with pytest.raises(typer.BadParameter, match=r"'pipelines'.*many, single"):
+        gpu.run(sections="many,pipelines")
+
+
+def test_the_recordings_are_speech_for_the_most_part_and_each_its_own() -> None:
+    one, two = gpu.recordings(2, 0.5)
+
+    assert len(one) == len(two) == 30_000 * SAMPLES_PER_MS
+    assert not np.array_equal(one, two)
+
+
+def test_segments_of_all_recordings_share_batches_and_find_their_way_back() -> None:
+    lengths_ms = [[900, 3000, 1000], [], [2900, 950]]
+    batches: list[int] = []
+
+    def read(batch: list[Audio], hints: Hints) -> list[Recognition]:
+        batches.append(len(batch))
+        return [Recognition(f"{audio[0]}:{len(audio) // SAMPLES_PER_MS}") for audio in batch]
+
+    runner = ChunkRunner(read, engine="", replica="")  # type: ignore[arg-type]
+    runner.budget_ms = 8000
+    audios = [np.full(20_000 * SAMPLES_PER_MS, k, np.int16) for k in range(3)]
+    segments = [
+        [Segment(i, 4000 * i, 4000 * i + n_ms) for i, n_ms in enumerate(own)] for own in lengths_ms
+    ]
+
+    found, padded_ms, n_batches = transcribe(runner, audios, segments)
+
+    texts = [[r.text for r in own] for own in found]
+    assert texts == [[f"{k}:{n}" for n in own] for k, own in enumerate(lengths_ms)]
+    assert batches == [2, 3]
+    assert (padded_ms, n_batches) == (6000 + 3000, 2)
+
+
+def test_a_batch_is_read_as_it_was_packed() -> None:
+    pieces = [np.zeros(n * SAMPLES_PER_MS, np.int16) for n in (700, 5000, 4800, 3000, 2900, 400)]
+
+    for batch in batches_of(pieces, 12_000):
+        own = [pieces[i] for i in batch]
+        assert batches_of(own, 12_000) == [list(range(len(own)))]
+        assert [len(item) for item in chunk_of(own).items] == [len(piece) for piece in own]
+
+
+@pytest.mark.parametrize(
+    ("spans_us", "expected_s"),
+    [
+        ([], 0.0),
+        ([(0, 5e5), (1e6, 2e6)], 1.5),
+        ([(1e6, 2e6), (0, 1.5e6)], 2.0),  # out of order, and overlapping
+        ([(0, 3e6), (1e6, 2e6), (2.5e6, 4e6)], 4.0),  # one inside another
+    ],
+)
+def test_the_device_is_busy_once_at_a_time(
+    spans_us: list[tuple[float, float]], expected_s: float
+) -> None:
+    assert busy_s(spans_us) == pytest.approx(expected_s)
+
+
+def test_processes_are_counted_from_the_first_start_to_the_last_end() -> None:
+    assert rtfx_of([Done(10, 12, 300, 0), Done(11, 14, 100, 0)]) == 100
+
+
+def test_tf32_is_left_as_it_was() -> None:
+    before = torch.backends.cuda.matmul.allow_tf32
+
+    with tf32(not before):
+        inside = torch.backends.cuda.matmul.allow_tf32
+
+    assert (inside, torch.backends.cuda.matmul.allow_tf32) == (not before, before)
