@@ -15,16 +15,24 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from deployments.core.errors import ModelUnavailable
 from deployments.core.types import SAMPLES_PER_MS, Audio, Span
 from deployments.engines.checkpoint import load_checkpoint
 from deployments.engines.device import ONLY_FP32, prepare, translated
 from deployments.engines.endpointing import Endpointer, Rule
-from deployments.engines.features import N_MELS, count_frames
+from deployments.engines.features import N_MELS, Fbank, count_frames
 from deployments.engines.fsmn import FsmnNetwork
+from deployments.engines.packed import to_device
 from deployments.engines.protocols import EngineSettings
-from deployments.engines.vad_features import STACK, VadFeatures, decibels, frames_audio
+from deployments.engines.vad_features import (
+    NEIGHBOURS,
+    STACK,
+    VadFeatures,
+    decibels,
+    frames_audio,
+)
 
 MAX_END_SILENCE_MS = 800
 MAX_SEGMENT_MS = 30_000
@@ -61,8 +69,14 @@ class Stretch:
 class FsmnVad:
     """Finds the speech in recordings of any length."""
 
-    def __init__(self, model_dir: Path, settings: EngineSettings) -> None:
-        """Raises ModelUnavailable where the directory or the settings cannot be used."""
+    def __init__(
+        self, model_dir: Path, settings: EngineSettings, *, at_once: bool | None = None
+    ) -> None:
+        """Raises ModelUnavailable where the directory or the settings cannot be used.
+
+        `at_once` is whether the features of a step are made in few and large operations (None: as
+        is best on the device). Tests set it, to try on a CPU what a GPU does.
+        """
         self._device = prepare(settings, ONLY_FP32)
         checkpoint = load_checkpoint(model_dir, settings.name, classes=("FsmnVADStreaming",))
         if (checkpoint.lfr_m, checkpoint.lfr_n) != (STACK, 1):
@@ -72,6 +86,8 @@ class FsmnVad:
         except ValueError as error:
             raise ModelUnavailable(settings.name, f"{error}.") from error
         self.features = VadFeatures(self._device)
+        self._at_once = settings.device == "cuda" if at_once is None else at_once
+        self._fbank = Fbank(settings.device)
         options = checkpoint.model.vad_opts
         self._silence_ids = list(options.sil_pdf_ids)
         self.rule = Rule.from_options(
@@ -116,6 +132,18 @@ class FsmnVad:
         if not stretches:
             return []
         context = self.network.context
+        rows, void = self._together(stretches) if self._at_once else self._in_turn(stretches)
+        lengths = [stretch.last - stretch.first for stretch in stretches]
+        ends = np.cumsum([context + length for length in lengths]).tolist()
+        scores = self.network(rows, void)[:, self._silence_ids].double().sum(-1).cpu().numpy()
+        return [
+            scores[end - length - context : end - context]
+            for length, end in zip(lengths, ends, strict=True)
+        ]
+
+    def _in_turn(self, stretches: Sequence[Stretch]) -> tuple[Tensor, list[slice]]:
+        """The network's input, stretch after stretch, and the context rows that are no audio."""
+        context = self.network.context
         lengths = [stretch.last - stretch.first for stretch in stretches]
         ends = np.cumsum([context + length for length in lengths]).tolist()
         rows = torch.empty(ends[-1], STACK * N_MELS, device=self._device)
@@ -128,11 +156,33 @@ class FsmnVad:
             if known < context:
                 void.append(slice(end - length - context, end - length - known))
                 rows[void[-1]] = 0
-        scores = self.network(rows, void)[:, self._silence_ids].double().sum(-1).cpu().numpy()
-        return [
-            scores[end - length - context : end - context]
-            for length, end in zip(lengths, ends, strict=True)
-        ]
+        return rows, void
+
+    def _together(self, stretches: Sequence[Stretch]) -> tuple[Tensor, list[slice]]:
+        """The same with one copy to the device and a number of operations that does not grow."""
+        context = self.network.context
+        pieces, places, void = list[Audio](), list[NDArray[np.int64]](), list[slice]()
+        n_mel = n_rows = 0
+        for stretch in stretches:
+            n_frames = stretch.scan.n_frames
+            known = min(context, stretch.first)
+            begin = max(0, stretch.first - known - NEIGHBOURS)
+            end = min(n_frames, stretch.last + NEIGHBOURS)
+            pieces.append(frames_audio(stretch.scan.audio, begin, end))
+            wanted = np.arange(stretch.first - context, stretch.last)[:, None]
+            beside = wanted + np.arange(-NEIGHBOURS, NEIGHBOURS + 1)
+            # frames before the recording are void, and read as its first
+            places.append(np.clip(beside, begin, end - 1) - begin + n_mel)
+            if known < context:
+                void.append(slice(n_rows, n_rows + context - known))
+            n_mel += end - begin
+            n_rows += len(wanted)
+        mel = self._fbank.gathered(pieces, chunk_frames=max(STEP_FRAMES.values()))
+        index = to_device(torch.from_numpy(np.concatenate(places)), self._device)
+        rows = mel[index].flatten(1)
+        for nothing in void:
+            rows[nothing] = 0
+        return rows, void
 
 
 def _spans(stretch: Stretch, silence: NDArray[np.float64]) -> list[Span]:

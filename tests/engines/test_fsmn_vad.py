@@ -188,3 +188,36 @@ def test_a_network_that_is_certain_does_not_fail(tiny_vad_dir: Path, tmp_path: P
 def test_half_precision_is_refused(tiny_vad_dir: Path) -> None:
     with pytest.raises(ModelUnavailable, match="fp32"):
         FsmnVad(tiny_vad_dir, EngineSettings(dtype="fp16"))
+
+
+def test_the_way_of_a_gpu_finds_the_same_spans(
+    tiny_vad_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audios = [generated(i) for i in range(N_GENERATED)]
+    expected = [FsmnVad(tiny_vad_dir, EngineSettings()).detect(audio) for audio in audios]
+    monkeypatch.setitem(fsmn_vad.STEP_FRAMES, "cpu", 1500)
+    engine = FsmnVad(tiny_vad_dir, EngineSettings(), at_once=True)
+    scans = [engine.scan(audio) for audio in audios]
+    found: list[list[Span]] = [[] for _ in audios]
+
+    for some in (scans[i : i + 7] for i in range(0, len(scans), 7)):
+        while not all(scan.finished for scan in some):
+            for scan, spans in zip(some, engine.advance(some), strict=True):
+                found[scans.index(scan)] += spans
+
+    assert found == expected
+
+
+def test_the_way_of_a_gpu_has_the_same_input_row_by_row(tiny_vad_dir: Path) -> None:
+    engine = FsmnVad(tiny_vad_dir, EngineSettings())
+    scans = [engine.scan(generated(i)) for i in (3, 20, 40)]
+    ends = [scan.n_frames for scan in scans]
+    first = [fsmn_vad.Stretch(scan, 0, end // 3) for scan, end in zip(scans, ends, strict=True)]
+    later = [fsmn_vad.Stretch(s, n // 3, n) for s, n in zip(scans, ends, strict=True)]
+
+    for stretches in (first, later, [first[0], later[1], first[2]]):
+        together, void = engine._together(stretches)
+        in_turn, expected_void = engine._in_turn(stretches)
+
+        torch.testing.assert_close(together, in_turn, rtol=1e-4, atol=1e-3)
+        assert void == expected_void
