@@ -98,7 +98,6 @@ def run(
                 audios[:funasr_files],
                 device=device,
                 batches_s=[int(n) for n in funasr_batches_s.split(",")],
-                repeats=1,
             )
         return figures
 

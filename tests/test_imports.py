@@ -22,6 +22,7 @@ MAX_LINES = 350
 WEB = ("ray", "starlette", "httpx")
 MODELS = ("torch", "funasr", "onnxruntime")
 GENERATOR = "benchmarks.random_models"
+GPU_BENCHMARK = "benchmarks.gpu"
 FAKES = "deployments.engines.fake"
 
 
@@ -74,9 +75,10 @@ def importing(
     [
         ([dotted(path) for path in sources("deployments/engines")], WEB),
         ([GENERATOR], WEB),
+        ([GPU_BENCHMARK], ("ray", "starlette")),
         ([FAKES], (*WEB, *MODELS)),
     ],
-    ids=["engines", "the generator of random models", "fakes"],
+    ids=["engines", "the generator of random models", "the GPU's benchmark", "fakes"],
 )
 @pytest.mark.slow
 def test_it_is_imported_quietly_where_there_is_no(
