@@ -15,7 +15,7 @@ import torch.multiprocessing
 
 from benchmarks.gpu_pipeline import Pipeline, Setup
 
-START_S, RUN_S = 300.0, 300.0  # the longest that processes may take to load, and to run
+START_S, RUN_S = 180.0, 180.0  # the longest that processes may take to load, and to run
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +53,37 @@ def run_replicas(setup: Setup, files: Sequence[Path], n_replicas: int) -> list[D
     try:
         for process in processes:
             process.start()
-        return [answers.get(timeout=START_S + RUN_S) for _ in processes]
+        return [_done(answers.get(timeout=START_S + RUN_S)) for _ in processes]
     except Empty:
         states = [process.exitcode for process in processes]
         raise RuntimeError(f"{n_replicas} processes did not all answer: {states}") from None
     finally:
+        barrier.abort()  # nobody waits any more: those that still do, end
         for process in processes:
-            process.join(timeout=30)
+            process.join(timeout=20)
             if process.is_alive():
                 process.kill()
 
 
+def _done(answer: Done | str) -> Done:
+    if isinstance(answer, str):
+        raise RuntimeError(f"A process failed: {answer}")
+    return answer
+
+
 def _work(setup: Setup, files: Sequence[Path], barrier: Any, answers: Any) -> None:
+    try:
+        answers.put(_measured(setup, files, barrier))
+    except BaseException as error:  # told at once, or the parent would wait for its limit
+        answers.put(f"{type(error).__name__}: {error}")
+        raise
+
+
+def _measured(setup: Setup, files: Sequence[Path], barrier: Any) -> Done:
     pipeline = Pipeline(setup)
     audios = [np.load(file) for file in files]
     pipeline.run(audios)  # a warm-up
     barrier.wait(START_S)
     began_s = time.monotonic()
     run = pipeline.run(audios)
-    answers.put(Done(began_s, time.monotonic(), run.audio_s, run.n_failed))
+    return Done(began_s, time.monotonic(), run.audio_s, run.n_failed)

@@ -15,8 +15,8 @@ import typer
 
 from benchmarks import gpu
 from benchmarks.gpu_measures import busy_s, tf32
-from benchmarks.gpu_pipeline import batches_of, chunk_of, transcribe
-from benchmarks.gpu_replicas import Done, rtfx_of
+from benchmarks.gpu_pipeline import Setup, batches_of, chunk_of, transcribe
+from benchmarks.gpu_replicas import Done, rtfx_of, run_replicas
 from deployments.core.chunks import ChunkRunner
 from deployments.core.types import SAMPLES_PER_MS, Audio, Hints, Recognition, Segment
 
@@ -144,3 +144,11 @@ def test_tf32_is_left_as_it_was() -> None:
         inside = torch.backends.cuda.matmul.allow_tf32
 
     assert (inside, torch.backends.cuda.matmul.allow_tf32) == (not before, before)
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_is_told_at_once(tmp_path: Path) -> None:
+    setup = Setup(tmp_path / "nowhere", "cpu", "fp32", 60.0, 8)
+
+    with pytest.raises(RuntimeError, match="A process failed: ModelUnavailable"):
+        run_replicas(setup, [], 2)
