@@ -149,6 +149,7 @@ def comparable(transcript: Transcript) -> list[object]:
     ]
 
 
+@pytest.mark.slow
 @settings(
     max_examples=100,
     deadline=None,
