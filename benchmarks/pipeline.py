@@ -1,17 +1,18 @@
 """`pipeline`: what the service costs over its engines, and what it gains over FunASR's server.
 
-Everything runs on the same cores with the same random weights at fp32, in turns (A B A B), and the
-median of the repeats is given. The processes of both sides are loaded throughout; the side whose
-turn it is not waits.
+Everything runs on the same cores with the same random weights, in turns (A B A B), and the median
+of the repeats is given. The processes of both sides are loaded throughout; the side whose turn it
+is not waits. All of it is fp32, but for a last comparison: the service started again in int8,
+against the same funasr-server, which has no int8.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from benchmarks import funasr_server
@@ -28,13 +30,15 @@ from benchmarks.recordings import shuffled_meeting, wav_bytes
 from benchmarks.results import Figures
 from benchmarks.served import configuration, cores, cpu_pool, free_port, make_models, say
 from clients.http import Client
-from deployments.config import Models, Pool
+from deployments.config import Dtype, Models, Pool
 from deployments.core.types import SAMPLE_RATE_HZ, Audio, Transcript
 from deployments.serve import running
 
 CLIENT_TIMEOUT_S = 3600.0
 WARM_UP_MS = 20_000
 SEED = 5
+# Of the recordings of clients at once, drawn evenly: a message, a call, a short meeting.
+CLIENT_SECONDS = (60, 300)
 QUIET_LOAD = 0.5  # above it the sides that spin at barriers lose most, and ratios mean little
 
 
@@ -81,7 +85,10 @@ def run(
     funasr: Annotated[bool, typer.Option(help="Compare with funasr-server too.")] = True,
     funasr_seconds: Annotated[int, typer.Option(help="Audio of the one client.")] = 180,
     clients: Annotated[int, typer.Option(help="Clients at once in the second comparison.")] = 8,
-    client_seconds: Annotated[int, typer.Option(help="Audio of each of them.")] = 60,
+    client_seconds: Annotated[
+        tuple[int, int], typer.Option(help="Shortest and longest audio of one of them.")
+    ] = CLIENT_SECONDS,
+    int8: Annotated[bool, typer.Option(help="Compare the service in int8 too.")] = True,
 ) -> Figures:
     """Service against one process with the same engines, and against funasr-server."""
     pool = cpu_pool(threads, replicas or None)
@@ -90,22 +97,25 @@ def run(
         say(f"The load is {load_1min:.1f}: other work is running, the figures are no result.")
     with TemporaryDirectory() as root, cores(threads), ExitStack() as stack:
         models = make_models(Path(root), size=size, punctuation=punctuation)
-        say(f"Starting the service: {pool.max_replicas} x {pool.num_threads} threads ...")
-        service = running(configuration(models, pool), port=free_port(), num_cpus=threads)
-        client = stack.enter_context(
-            Client(stack.enter_context(service), timeout_s=CLIENT_TIMEOUT_S)
-        )
-        figures = _against_engine(client, models, pool, n_ms=seconds * 1000, repeats=repeats)
-        if funasr:
-            say("Starting funasr-server ...")
-            url = stack.enter_context(_baseline(Path(root), models, n_threads=threads))
-            funasr_server.transcribe(url, wav_bytes(shuffled_meeting(WARM_UP_MS, seed=SEED)))
-            for n, each_s in ((1, funasr_seconds), (clients, client_seconds)):
-                audios = [shuffled_meeting(each_s * 1000, seed=seed) for seed in range(n)]
-                figures |= _against_funasr(client, url, audios, repeats=repeats)
+        with _service(models, pool, threads=threads, dtype="fp32") as client:
+            figures = _against_engine(client, models, pool, n_ms=seconds * 1000, repeats=repeats)
+            if funasr:
+                say("Starting funasr-server ...")
+                url = stack.enter_context(_baseline(Path(root), models, n_threads=threads))
+                funasr_server.transcribe(url, wav_bytes(shuffled_meeting(WARM_UP_MS, seed=SEED)))
+                alone = [shuffled_meeting(funasr_seconds * 1000, seed=0)]
+                at_once = distinct_recordings(clients, client_seconds)
+                figures |= _against_funasr(client, url, alone, repeats=repeats)
+                figures |= _against_funasr(client, url, at_once, repeats=repeats)
+                figures |= lengths_of(at_once)
+        if funasr and int8:
+            with _service(models, pool, threads=threads, dtype="int8") as client:
+                client.transcribe(wav_bytes(shuffled_meeting(WARM_UP_MS, seed=SEED + 1)))
+                found = _against_funasr(client, url, at_once, repeats=repeats)
+                figures |= {f"int8_{figure}": value for figure, value in found.items()}
     return {
         "audio": "the sample meeting's utterances in random order",
-        "weights": f"random, {size}, SeACo, punctuation {punctuation}, dtype fp32",
+        "weights": f"random, {size}, SeACo, punctuation {punctuation}, fp32 but where it says int8",
         "vad": "real" if Path(models.vad).name == "fsmn-vad" else "random",
         "threads_service": f"{pool.max_replicas} replicas x {pool.num_threads}",
         "threads_engine": threads,
@@ -114,6 +124,28 @@ def run(
         "load_1min_before": load_1min,
         **figures,
     }
+
+
+@contextmanager
+def _service(models: Models, pool: Pool, *, threads: int, dtype: Dtype) -> Iterator[Client]:
+    """A client of the product's service, which runs until it is left."""
+    say(f"Starting the service, {dtype}: {pool.max_replicas} x {pool.num_threads} threads ...")
+    service = running(configuration(models, pool, dtype=dtype), port=free_port(), num_cpus=threads)
+    with service as url, Client(url, timeout_s=CLIENT_TIMEOUT_S) as client:
+        yield client
+
+
+def distinct_recordings(count: int, seconds: tuple[int, int]) -> list[Audio]:
+    """Recordings with nothing in common but the voices; lengths drawn evenly, always the same."""
+    lengths_s = np.random.default_rng(SEED).uniform(*seconds, count)
+    return [shuffled_meeting(round(1000 * s), seed=seed) for seed, s in enumerate(lengths_s)]
+
+
+def lengths_of(audios: Sequence[Audio]) -> Figures:
+    """The shortest and the longest of the recordings."""
+    lengths_s = [len(audio) / SAMPLE_RATE_HZ for audio in audios]
+    n = len(audios)
+    return {f"shortest_s_{n}": min(lengths_s), f"longest_s_{n}": max(lengths_s)}
 
 
 def _against_engine(

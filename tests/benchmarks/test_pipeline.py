@@ -10,7 +10,7 @@ import yaml
 
 from benchmarks.funasr_server import ASR, PUNCTUATION, VAD, lay_out
 from benchmarks.one_process import OneProcess
-from benchmarks.pipeline import Pair, in_turns
+from benchmarks.pipeline import Pair, distinct_recordings, in_turns, lengths_of
 from benchmarks.recordings import read_audio, shuffled_meeting, wav_bytes
 from benchmarks.served import cpu_pool
 from deployments.config import Models
@@ -92,3 +92,21 @@ def test_one_process_hears_nothing_in_silence() -> None:
     direct = OneProcess(FAKES, num_threads=1, batch_audio_s=30)
 
     assert direct.transcribe(np.zeros(48_000, np.int16)).text == ""
+
+
+def test_the_recordings_of_many_clients_differ_and_lie_between_the_lengths() -> None:
+    lengths_s = [len(audio) / 16_000 for audio in distinct_recordings(8, (60, 300))]
+
+    assert len(set(lengths_s)) == 8
+    assert 60 <= min(lengths_s) < 120
+    assert 240 < max(lengths_s) <= 300
+
+
+def test_the_same_recordings_are_drawn_every_time_and_said() -> None:
+    audios, again = distinct_recordings(2, (2, 9)), distinct_recordings(2, (2, 9))
+
+    assert all(map(np.array_equal, audios, again))
+    assert lengths_of(audios) == {
+        "shortest_s_2": min(map(len, audios)) / 16_000,
+        "longest_s_2": max(map(len, audios)) / 16_000,
+    }
