@@ -13,12 +13,13 @@ import io
 import random
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from types import MappingProxyType
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -30,8 +31,12 @@ from benchmarks.served import cpu_pool, say
 from benchmarks.synthetic_audio import voice
 from deployments.core.batching import pack, padded_ms
 from deployments.core.types import SAMPLES_PER_MS, Audio, Hints
-from deployments.engines.paraformer import Paraformer, Reading
+from deployments.engines.export_onnx import export
+from deployments.engines.int8 import weight_limit
+from deployments.engines.paraformer import Paraformer
+from deployments.engines.paraformer_onnx import ParaformerOnnx
 from deployments.engines.protocols import EngineSettings
+from deployments.engines.readings import Reading
 
 SEED = 7
 SHORTEST_MS, LONGEST_MS = 500, 15_000
@@ -39,6 +44,9 @@ MU, SIGMA = 1.2, 0.7  # of the logarithm of the seconds
 HALF = {"cpu": ("fp16", "bf16")}  # for the agreement alone: a CPU is slower in them
 NO_HINTS = Hints()
 BATCH_SIZES = (1, 4, 12)
+ONNX = {"onnx_fp32": "fp32", "onnx_int8": "int8"}
+
+Engine: TypeAlias = Paraformer | ParaformerOnnx
 
 
 def run(
@@ -48,6 +56,9 @@ def run(
     agreement_segments: Annotated[
         int, typer.Option(help="Segments on which number formats are compared; 0: none.")
     ] = 12,
+    onnx: Annotated[
+        bool, typer.Option(help="Export for ONNX Runtime, and compare it too.")
+    ] = False,
 ) -> Figures:
     """fp32 and int8 against AutoModel; at tiny geometry, where only overhead is left, too."""
     before = torch.get_num_threads()
@@ -56,9 +67,11 @@ def run(
         with TemporaryDirectory() as root:
             model_dir = write_paraformer(Path(root) / "asr", size=size)
             tiny_dir = write_paraformer(Path(root) / "tiny", size=Size.TINY)
-            figures = against_automodel(model_dir, audios, repeats=repeats)
+            onnx_dirs = export_all(model_dir, Path(root)) if onnx else {}
+            figures = against_automodel(model_dir, audios, repeats=repeats, onnx_dirs=onnx_dirs)
             if agreement_segments:
-                figures |= agreements(model_dir, audios[::-1][:agreement_segments])
+                some = audios[::-1][:agreement_segments]
+                figures |= agreements(model_dir, some, onnx_dirs=onnx_dirs)
             say("Tiny geometry:")
             tiny = against_automodel(tiny_dir, audios, repeats=repeats)
     finally:
@@ -86,20 +99,39 @@ def make_segments(count: int) -> list[Audio]:
     return [voice(n_ms, seed=SEED + i) for i, n_ms in enumerate(lengths_ms)]
 
 
-def against_automodel(model_dir: Path, audios: Sequence[Audio], *, repeats: int) -> Figures:
+def export_all(model_dir: Path, root: Path) -> dict[str, Path]:
+    """The model's directories for ONNX Runtime, by the names of their figures."""
+    for name, dtype in ONNX.items():
+        say(f"Exporting the graphs in {dtype} ...")
+        export(model_dir, root / name, int8=dtype == "int8", weight_bits=weight_bits())
+    return {name: root / name for name in ONNX}
+
+
+def weight_bits() -> int:
+    """The most bits of a weight whose sums do not saturate on this processor."""
+    return weight_limit().bit_length() + 1
+
+
+def against_automodel(
+    model_dir: Path,
+    audios: Sequence[Audio],
+    *,
+    repeats: int,
+    onnx_dirs: Mapping[str, Path] = MappingProxyType({}),
+) -> Figures:
     """CPU time of both sides on the same segments, and whether they read the same."""
     automodel = AutoModelAlone(model_dir)
-    engines = {
+    engines: dict[str, Engine] = {
         dtype: Paraformer(model_dir, EngineSettings(dtype=dtype)) for dtype in ("fp32", "int8")
     }
+    engines |= {name: ParaformerOnnx(path, EngineSettings()) for name, path in onnx_dirs.items()}
     lengths_ms = [len(audio) // SAMPLES_PER_MS for audio in audios]
     batches = pack(lengths_ms, budget_ms=round(cpu_pool(1).batch_audio_s * 1000))
     n_padded_ms = sum(padded_ms([lengths_ms[i] for i in batch]) for batch in batches)
 
     say("Warm-up, and whether the readings are the same ...")
     expected = [automodel.read(audio) for audio in audios]
-    found = read_all(engines["fp32"], audios, batches)
-    read_all(engines["int8"], audios, batches)
+    found = {name: read_all(engine, audios, batches) for name, engine in engines.items()}
 
     sides: dict[str, Callable[[], object]] = {
         "automodel": lambda: [automodel.generate(audio) for audio in audios],
@@ -120,20 +152,20 @@ def against_automodel(model_dir: Path, audios: Sequence[Audio], *, repeats: int)
         dtype: median(a / b for a, b in zip(theirs, took[dtype], strict=True)) for dtype in engines
     }
     audio_s = sum(lengths_ms) / 1000
+    onnx_identical = {"onnx_identical": int(found["onnx_fp32"] == expected)} if onnx_dirs else {}
     return {
-        "fp32_speedup": speedup["fp32"],
-        "int8_speedup": speedup["int8"],
-        "identical": int(found == expected),
+        **{f"{name}_speedup": ratio for name, ratio in speedup.items()},
+        "identical": int(found["fp32"] == expected),
+        **onnx_identical,
         "n_batches": len(batches),
         "padding_waste": n_padded_ms / sum(lengths_ms) - 1,
         "automodel_rtfx_per_core": audio_s / median(theirs),
-        "fp32_rtfx_per_core": audio_s / median(took["fp32"]),
-        "int8_rtfx_per_core": audio_s / median(took["int8"]),
+        **{f"{name}_rtfx_per_core": audio_s / median(took[name]) for name in engines},
     }
 
 
 def read_all(
-    engine: Paraformer, audios: Sequence[Audio], batches: Sequence[Sequence[int]]
+    engine: Engine, audios: Sequence[Audio], batches: Sequence[Sequence[int]]
 ) -> list[Reading]:
     """The readings in the order of the audios."""
     readings = [Reading()] * len(audios)
@@ -144,24 +176,30 @@ def read_all(
     return readings
 
 
-def agreements(model_dir: Path, audios: Sequence[Audio]) -> Figures:
+def agreements(
+    model_dir: Path, audios: Sequence[Audio], *, onnx_dirs: Mapping[str, Path]
+) -> Figures:
     """How far other formats read as fp32 does, for each size of a batch."""
     exact = Paraformer(model_dir, EngineSettings())
     expected = [exact.read([audio], NO_HINTS)[0] for audio in audios]
     figures: Figures = {}
-    for dtype in ("int8", "bf16", "fp16"):
+    for dtype in ("int8", "bf16", "fp16", *onnx_dirs):
         say(f"Agreement of {dtype} with fp32 ...")
-        engine = (
-            Paraformer(model_dir, EngineSettings(dtype=dtype))
-            if dtype == "int8"
-            else Paraformer(model_dir, EngineSettings(dtype=dtype), dtypes=HALF, by_item=False)
-        )
+        engine = _in_format(model_dir, dtype, onnx_dirs)
         for n in BATCH_SIZES:
             batches = [list(range(len(audios)))[at : at + n] for at in range(0, len(audios), n)]
             figures[f"agreement_{dtype}_batch_{n}"] = agreement(
                 read_all(engine, audios, batches), expected
             )
     return figures
+
+
+def _in_format(model_dir: Path, dtype: str, onnx_dirs: Mapping[str, Path]) -> Engine:
+    if dtype in onnx_dirs:
+        return ParaformerOnnx(onnx_dirs[dtype], EngineSettings())
+    if dtype == "int8":
+        return Paraformer(model_dir, EngineSettings(dtype=dtype))
+    return Paraformer(model_dir, EngineSettings(dtype=dtype), dtypes=HALF, by_item=False)
 
 
 def agreement(found: Sequence[Reading], expected: Sequence[Reading]) -> float:

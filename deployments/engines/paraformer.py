@@ -18,10 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deployments.core.text import join_words
 from deployments.core.types import SAMPLES_PER_MS, Audio, Hints, Recognition
 from deployments.engines.calibration import geometry_of
-from deployments.engines.checkpoint import load_checkpoint, sentence_postprocess
+from deployments.engines.checkpoint import load_checkpoint
 from deployments.engines.cif import Scan, acoustic_weights, scan, take
 from deployments.engines.device import Dtypes, prepare, translated
 from deployments.engines.features import (
@@ -38,21 +37,13 @@ from deployments.engines.linears import PrepackedLinear, replace_linears
 from deployments.engines.packed import Rows, to_device, to_host
 from deployments.engines.predictor import add_tail, frame_weights, time_weights
 from deployments.engines.protocols import EngineSettings, asr_info
+from deployments.engines.readings import Reading, read_tokens, recognise
 from deployments.engines.sanm import check_supported, decode, encode, positions
-from deployments.engines.timestamps import Times, fit_words, pad_times, token_times
 
 CLASSES = ("SeacoParaformer", "BiCifParaformer")
 DTYPES = {"cpu": ("fp32", "int8"), "cuda": ("fp32", "fp16", "bf16")}
 FRAME_MS = 60  # of the encoder
 FAST_TOKENS_PER_S = 7.0  # of a hurried speaker
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """FunASR's own words and times of a segment, before they are fitted into it."""
-
-    texts: tuple[str, ...] = ()
-    times_ms: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +201,10 @@ class Paraformer:
         ids = iter(all_ids.tolist())
         for row in speaking:
             times = upsampled[row, : 3 * encoded.frames.lengths[row]]
-            readings[row] = self._reading(list(islice(ids, n_tokens[row])), times, n_tokens[row])
+            tokens = [
+                self._tokens[i] for i in islice(ids, n_tokens[row]) if i not in self._silent_ids
+            ]
+            readings[row] = read_tokens(tokens, times, n_tokens[row])
         return readings
 
     def token_ids(self, encoded: Encoded, hints: Hints) -> Tensor:
@@ -265,15 +259,6 @@ class Paraformer:
             return {}
         return spell_all(hints.hotwords, self._seg_dict, self._token_ids)
 
-    def _reading(self, ids: list[int], upsampled: Tensor, n_tokens: int) -> Reading:
-        tokens = [self._tokens[i] for i in ids if i not in self._silent_ids]
-        if not tokens:
-            return Reading()
-        # tensor by tensor: torch turns a number by a tensor into a product, rounded otherwise
-        scale = torch.tensor([n_tokens]) / upsampled.clone().unsqueeze(0).sum(-1)
-        times = pad_times(token_times(upsampled * scale, len(tokens)), len(tokens))
-        return postprocess(tokens, times)
-
 
 def halve(model: Any, dtype: torch.dtype) -> None:
     """Casts the weights that take the time; what sums up to a token stays in float32.
@@ -286,23 +271,3 @@ def halve(model: Any, dtype: torch.dtype) -> None:
     for part in parts:
         if part is not None:
             part.to(dtype)
-
-
-def postprocess(tokens: list[str], times: Times) -> Reading:
-    """The tokens as FunASR's words: parts joined, single letters as one abbreviation.
-
-    FunASR fails where two tokens without a time, such as "&", stand before an abbreviation. Such
-    a segment gets the words, and one time for all of them.
-    """
-    try:
-        _, word_times, texts = sentence_postprocess(tokens, times)
-    except IndexError:
-        _, texts = sentence_postprocess(tokens)
-        word_times = [(times[0][0], times[-1][1])]
-    return Reading(tuple(texts), tuple((start, end) for start, end in word_times))
-
-
-def recognise(reading: Reading, *, n_ms: int) -> Recognition:
-    """The reading of a segment of `n_ms`, with words inside it."""
-    words = tuple(fit_words(reading.texts, reading.times_ms, n_ms=n_ms))
-    return Recognition(join_words(words), words)

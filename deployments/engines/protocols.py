@@ -109,6 +109,16 @@ ENGINES = {
         has_word_times=True,
         max_segment_ms=60_000,
     ),
+    # An export has no hotword decoder in it: `hints` stays empty, and a request with hotwords
+    # is told so.
+    "paraformer-onnx": Family(
+        "deployments.engines.paraformer_onnx:ParaformerOnnx",
+        "asr",
+        cpu_dtype="int8",
+        has_word_times=True,
+        max_segment_ms=60_000,
+        gpu=False,
+    ),
     # Whisper's window is 30 s; 25 leaves room for the segment's own silence.
     "whisper-onnx": Family(
         "deployments.engines.whisper_onnx:WhisperOnnx",

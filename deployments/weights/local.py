@@ -23,7 +23,10 @@ _NEEDED = {
     "ct-transformer": ("model.pt", "tokens.json"),
     "whisper-onnx": ("config.json", "tokenizer.json"),
     "whisper-cpp": (),
+    "paraformer-onnx": ("config.yaml", "am.mvn", "tokens.json", "encoder.onnx", "decoder.onnx"),
 }
+# Written by `deployments.engines.export_onnx` beside the config.yaml of the model it came from.
+PARAFORMER_ONNX = "paraformer_onnx.json"
 
 
 def weights_in(directory: Path) -> Weights:
@@ -40,6 +43,8 @@ def weights_in(directory: Path) -> Weights:
 
 
 def _family(directory: Path) -> tuple[str, str]:
+    if (directory / PARAFORMER_ONNX).is_file():
+        return "paraformer-onnx", "asr"
     funasr_class = read_funasr_class(directory)
     if funasr_class in FUNASR_CLASSES:
         return FUNASR_CLASSES[funasr_class]

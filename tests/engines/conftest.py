@@ -13,8 +13,9 @@ from benchmarks import model_files, random_models, synthetic_audio
 from benchmarks.random_models import Asr, Punc
 from benchmarks.recordings import EXTRA
 from deployments.core.types import Audio
-from deployments.engines.paraformer import Paraformer, Reading
+from deployments.engines.paraformer import Paraformer
 from deployments.engines.protocols import EngineSettings
+from deployments.engines.readings import Reading
 from tests.engines.reference import Reference
 
 REAL_TOKENS = EXTRA / "data" / "paraformer_large_tokens.txt"

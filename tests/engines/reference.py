@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from deployments.core.types import Audio
-from deployments.engines.paraformer import Paraformer, Reading
+from deployments.engines.paraformer import Paraformer
+from deployments.engines.readings import Reading
 
 TIE_LOGIT_GAP = 1e-4  # DESIGN 4: below this a difference between two runs is a tie
 TIE_CIF_DISTANCE = 1e-5

@@ -18,8 +18,9 @@ from benchmarks import random_models, synthetic_audio
 from benchmarks.random_models import Asr, Size
 from deployments.core.errors import EngineFailed, ModelUnavailable, OutOfMemory
 from deployments.core.types import SAMPLES_PER_MS, Audio, Hints
-from deployments.engines.paraformer import Paraformer, Reading
+from deployments.engines.paraformer import Paraformer
 from deployments.engines.protocols import EngineSettings
+from deployments.engines.readings import Reading
 from tests.engines.conftest import Case, segments
 from tests.engines.reference import differences
 

@@ -14,8 +14,9 @@ from torch import nn
 
 from deployments.core.types import Hints
 from deployments.engines.int8 import Int8Linear, weight_limit
-from deployments.engines.paraformer import Paraformer, Reading
+from deployments.engines.paraformer import Paraformer
 from deployments.engines.protocols import EngineSettings
+from deployments.engines.readings import Reading
 from tests.engines.conftest import Case
 from tests.engines.reference import differences
 

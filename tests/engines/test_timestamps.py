@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from deployments.core.types import Word
 from deployments.engines.cif import token_weights
-from deployments.engines.paraformer import postprocess
+from deployments.engines.readings import postprocess
 from deployments.engines.timestamps import fit_words, pad_times, split_word, token_times
 
 TOKENS = ["中", "国", "hello", "o@@", "k", "a", "b", "3", "0@@", "<unk>", "it's"]
