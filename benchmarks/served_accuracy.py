@@ -26,6 +26,7 @@ from deployments.config import AppConfig, Models
 from deployments.core.errors import ModelUnavailable
 from deployments.core.types import SAMPLE_RATE_HZ
 from deployments.serve import running
+from deployments.weights.identify import identify
 from deployments.weights.store import ensure
 
 CLIPS = EXTRA / "audio"
@@ -52,13 +53,15 @@ class Outcome:
 
 
 def run(
-    model: Annotated[str, typer.Option(help="Whisper model of the catalogue.")] = "whisper-small",
+    model: Annotated[
+        str, typer.Option(help="Whisper model: whisper-small, whisper-tiny-cpp.")
+    ] = "whisper-small",
     clips: Annotated[Path, typer.Option(help="Directory with clips.json.")] = CLIPS,
     meeting: Annotated[bool, typer.Option(help="Read the sample meeting too.")] = True,
     limit: Annotated[int, typer.Option(help="Clips to read at most; 0: all.")] = 0,
     threads: Annotated[int, typer.Option(help="Cores and ASR threads of each side.")] = 2,
 ) -> Figures:
-    """Character error rate of the Whisper default through HTTP and of its engine directly."""
+    """Character error rate of a Whisper model through HTTP and of its engine directly."""
     sets = {"clips": clip_cases(clips, limit=limit), "demo": demo_cases()}
     sets |= {"meeting": [meeting_case()]} if meeting else {}
     models = Models(asr=model, punctuation=None)
@@ -78,7 +81,7 @@ def run(
                 for name, cases in sets.items()
             }
     Console(stderr=True).print(table(outcomes))
-    return figures_of(outcomes) | {"model": model}
+    return figures_of(outcomes) | {"model": model, "engine": identify(model).family}
 
 
 def clip_cases(directory: Path, *, limit: int) -> list[Case]:

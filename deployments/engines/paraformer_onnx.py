@@ -3,6 +3,10 @@
 Features, integrate-and-fire, times and words are those of `paraformer.py`. float32 graphs take a
 batch at once; masks keep its items apart. int8 graphs have one scale for all activations of a
 call, so they are given one item at a time: neighbours would change each other's results.
+
+Against the torch engine in int8 (one core, 60 segments, true geometry, random weights): 1.3 times
+the speed where segments come one by one, 0.8 times in batches; 860 MiB resident while it works
+and while it loads, against 1080 and 2320.
 """
 
 from __future__ import annotations
