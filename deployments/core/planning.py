@@ -1,20 +1,19 @@
-"""Where waiting segments should go so that all pools finish together (DESIGN 3). Pure.
+"""Where waiting segments should go so that all replicas finish together (DESIGN 3). Pure.
 
 Find the earliest time at which every waiting segment of a request can be finished if each replica
-takes full batches until then (bisection), and send the first chunk of each replica that has room.
-So all pools finish together, a short request uses only the fastest, and the last chunks shrink.
-Work sent to a replica never moves, so little is sent ahead: about two batches.
+works until then (bisection). So all finish together, a short request uses only the fastest, and
+the last chunks shrink.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
-OUTSTANDING_BATCHES = 2  # per replica: one computing, one being copied in (measured: DESIGN 3)
-SIMILAR = 0.5  # a chunk's shortest segment over its longest, at the least: padding is bounded
-BISECTIONS = 24  # halvings of the plan's horizon: far below a millisecond for any recording
+TOLERANCE = 0.005  # of the time from now to the horizon
+MAX_PROBES = 24
+THRIFT = 0.5  # a segment joins a chunk from this part of its audio per time (0.7 and 1 are worse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,89 +31,120 @@ class PoolSpec:
 
 
 @dataclass(slots=True)
-class PoolState:
-    """A pool as it is now: its replicas, what they have, how fast they turned out to be."""
+class Worker:
+    """A replica as the plan sees it."""
 
-    spec: PoolSpec
-    n_replicas: int = 0
-    slowdown: float = 1.0  # measured time over expected time, smoothed
-    outstanding: dict[int, tuple[int, float]] = field(default_factory=dict)  # padded, expected ms
-
-    def chunk_ms(self, padded_ms: float) -> float:
-        return (self.spec.overhead_ms + padded_ms / self.spec.speed) * self.slowdown
-
-    def has_room(self, padded_ms: int) -> bool:
-        n = max(1, self.n_replicas)
-        count = len(self.outstanding)
-        if count >= n * self.spec.max_ongoing:
-            return False
-        queued_ms = sum(padded for padded, _ in self.outstanding.values())
-        room_ms = OUTSTANDING_BATCHES * n * self.spec.batch_audio_ms
-        return count < n * OUTSTANDING_BATCHES or queued_ms + padded_ms <= room_ms
-
-    def free_at_ms(self, now_ms: float) -> list[float]:
-        """When each replica is done with what it has; a pool at zero starts one replica."""
-        if self.n_replicas == 0:
-            return [now_ms + self.spec.start_ms + sum(ms for _, ms in self.outstanding.values())]
-        queued_ms = sum(ms for _, ms in self.outstanding.values())
-        return [now_ms + queued_ms / self.n_replicas] * self.n_replicas
+    pool: str
+    free_ms: float  # when it is done with what it has
+    overhead_ms: float
+    slope: float  # ms of work per ms of padded audio
+    budget_ms: int
 
 
-Worker: TypeAlias = tuple[float, PoolState]  # free at, its pool
-Planned: TypeAlias = tuple[PoolState, tuple[int, ...]]  # segments for one of the pool's replicas
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The part [start, stop) of the queue for one worker."""
+
+    worker: int
+    start: int
+    stop: int
+    begin_ms: float
+    end_ms: float
+
+
+Cuts: TypeAlias = dict[tuple[str, int], int]
+
+
+def most_efficient(
+    lengths_ms: Sequence[int],
+    start: int,
+    *,
+    overhead_ms: float,
+    slope: float,
+    budget_ms: int,
+) -> int:
+    """How many segments from `start` to put into one chunk.
+
+    `lengths_ms` fall. A further segment is worth its padding while it adds nearly as much audio
+    per time as the chunk has: a large overhead makes wide chunks, none chunks of equal lengths.
+    """
+    longest_ms = max(1, lengths_ms[start])
+    most = min(budget_ms // longest_ms or 1, len(lengths_ms) - start)
+    one_ms = longest_ms * slope
+    audio_ms, took_ms, n = float(longest_ms), overhead_ms + one_ms, 1
+    while n < most and lengths_ms[start + n] * took_ms >= THRIFT * audio_ms * one_ms:
+        audio_ms += lengths_ms[start + n]
+        took_ms += one_ms
+        n += 1
+    return n
 
 
 def plan(
-    now_ms: float,
-    queue: Sequence[int],
-    lengths_ms: dict[int, int],
-    workers: Sequence[Worker],
-) -> list[Planned]:
-    """Each worker's first chunk in a plan where all finish by the earliest possible time.
+    now_ms: float, lengths_ms: Sequence[int], workers: Sequence[Worker]
+) -> tuple[float, list[Chunk]]:
+    """The earliest common finish, and the chunks that reach it, of every worker in turn.
 
-    `queue` holds segments, longest first inside each window; a worker is (free at, its pool).
-    Fastest workers choose first, so they take the longest; the horizon is found by bisection.
+    `lengths_ms` fall; workers come fastest first, so that these take the longest segments.
     """
-    if not queue or not workers:
-        return []
-    ordered = sorted(workers, key=lambda w: -w[1].spec.speed / w[1].slowdown)
+    if not lengths_ms or not workers:
+        return now_ms, []
+    cuts: Cuts = {}
     low_ms = now_ms
-    high_ms = max(free for free, _ in workers) + 1.0
-    while _fill(high_ms, queue, lengths_ms, ordered) is None:
-        high_ms += high_ms - low_ms
-    for _ in range(BISECTIONS):
+    high_ms = _greedy_end(lengths_ms, workers)
+    best = _fill(high_ms, lengths_ms, workers, cuts)
+    while best is None:  # the greedy end left more to a worker than the order of filling allows
+        low_ms, high_ms = high_ms, high_ms + 2 * (high_ms - now_ms) + 1.0
+        best = _fill(high_ms, lengths_ms, workers, cuts)
+    for _ in range(MAX_PROBES):
+        if high_ms - low_ms <= TOLERANCE * (high_ms - now_ms):
+            break
         middle_ms = (low_ms + high_ms) / 2
-        if _fill(middle_ms, queue, lengths_ms, ordered) is None:
+        found = _fill(middle_ms, lengths_ms, workers, cuts)
+        if found is None:
             low_ms = middle_ms
         else:
-            high_ms = middle_ms
-    return _fill(high_ms, queue, lengths_ms, ordered) or []
+            best = found
+            high_ms = min(middle_ms, max(chunk.end_ms for chunk in found))
+    return high_ms, best
+
+
+def _greedy_end(lengths_ms: Sequence[int], workers: Sequence[Worker]) -> float:
+    """A time that is enough, or nearly: all audio at all workers' rates, and the longest alone."""
+    audio_ms = float(sum(lengths_ms))
+    rate = sum(1 / (w.slope + w.overhead_ms / w.budget_ms) for w in workers)
+    longest = min(w.free_ms + w.overhead_ms + w.slope * lengths_ms[0] for w in workers)
+    first_ms = min(w.free_ms for w in workers)
+    return max(longest, first_ms + 1.5 * audio_ms / rate)
 
 
 def _fill(
-    horizon_ms: float,
-    queue: Sequence[int],
-    lengths_ms: dict[int, int],
-    workers: Sequence[Worker],
-) -> list[Planned] | None:
-    """First chunks if everything fits before the horizon, else None."""
-    firsts: list[Planned] = []
-    k = 0
-    for free_ms, pool in workers:
-        at_ms, first = free_ms, True
-        while k < len(queue):
-            longest_ms = max(1, lengths_ms[queue[k]])
-            fits = int(pool.spec.batch_audio_ms // longest_ms) or 1
-            usable_ms = (horizon_ms - at_ms) / pool.slowdown - pool.spec.overhead_ms
-            most = min(fits, int(usable_ms * pool.spec.speed // longest_ms), len(queue) - k)
-            if most < 1:
+    horizon_ms: float, lengths_ms: Sequence[int], workers: Sequence[Worker], cuts: Cuts
+) -> list[Chunk] | None:
+    """Chunks with which everything is finished before the horizon, else None."""
+    chunks: list[Chunk] = []
+    k, n_segments = 0, len(lengths_ms)
+    for index, worker in enumerate(workers):
+        at_ms, overhead_ms, slope = worker.free_ms, worker.overhead_ms, worker.slope
+        while k < n_segments:
+            longest_ms = max(1, lengths_ms[k])
+            n = int((horizon_ms - at_ms - overhead_ms) / (slope * longest_ms) + 1e-9)
+            if n < 1:
                 break
-            n = 1
-            while n < most and SIMILAR * longest_ms <= lengths_ms[queue[k + n]] <= longest_ms:
-                n += 1
-            if first:
-                firsts.append((pool, tuple(queue[k : k + n])))
-                first = False
-            at_ms += pool.chunk_ms(n * longest_ms)
+            if n > 1:
+                cut = cuts.get((worker.pool, k))
+                if cut is None:
+                    cut = cuts[worker.pool, k] = most_efficient(
+                        lengths_ms,
+                        k,
+                        overhead_ms=overhead_ms,
+                        slope=slope,
+                        budget_ms=worker.budget_ms,
+                    )
+                n = min(n, cut)
+            end_ms = at_ms + overhead_ms + n * longest_ms * slope
+            chunks.append(Chunk(index, k, k + n, at_ms, end_ms))
+            at_ms = end_ms
             k += n
-    return firsts if k == len(queue) else None
+        if k == n_segments:
+            return chunks
+    return None

@@ -197,7 +197,7 @@ def test_a_request_with_nothing_placed_is_kept_while_more_is_to_come() -> None:
 def test_a_cancelled_request_frees_its_places() -> None:
     scheduler = _scheduler(SLOW)
     scheduler.on_event(0, Submit("gone", dict.fromkeys(range(50), 30_000)))
-    waiting = scheduler.on_event(1, Submit("next", {0: 30_000}))
+    waiting = scheduler.on_event(1, Submit("next", {0: 30_000}, interactive=False))
 
     orders = scheduler.on_event(2, Cancel("gone"))
 
@@ -205,12 +205,24 @@ def test_a_cancelled_request_frees_its_places() -> None:
     assert [o.request for o in orders if isinstance(o, Order)] == ["next"]
 
 
-def test_where_no_pool_runs_the_first_chunks_still_go_out() -> None:
-    scheduler = Scheduler([SLOW], max_queue_s=600.0)
+def test_where_no_pool_runs_one_that_can_start_gets_a_chunk_to_start_it() -> None:
+    asleep = replace(SLOW, can_start=True)
+    scheduler = Scheduler([FAST, asleep], max_queue_s=600.0)
 
     orders = scheduler.on_event(0, Submit("r", dict.fromkeys(range(9), 30_000)))
 
-    assert len(orders) == 2  # they wait at Serve's handle, and make it start a replica
+    assert {order.pool for order in orders if isinstance(order, Order)} == {"slow"}
+    assert 1 <= len(orders) <= 2
+
+
+def test_what_no_pool_can_take_waits_for_the_first_replica() -> None:
+    scheduler = Scheduler([FAST], max_queue_s=600.0)
+
+    waiting = scheduler.on_event(0, Submit("r", {0: 5_000}))
+    orders = scheduler.on_event(1, PoolSize("fast", 1))
+
+    assert waiting == []
+    assert [order.segments for order in orders if isinstance(order, Order)] == [(0,)]
 
 
 @settings(max_examples=100, deadline=None)

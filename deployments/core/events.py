@@ -1,0 +1,94 @@
+"""What the scheduler is told and what it orders. Times are milliseconds of the caller's clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSize:
+    """A pool has this many running replicas now."""
+
+    pool: str
+    n_replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Segments of a request to recognise: index -> length.
+
+    May come again, with further ones or with what is left.
+    """
+
+    request: str
+    lengths_ms: dict[int, int]
+    again: bool = False  # of a request that was taken before: never refused
+    coming_ms: int = 0  # at most so much more will be submitted: its recording is still being read
+    interactive: bool | None = None  # goes before the others; None: if it is short
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A chunk was answered by a replica that merged it with others into one batch or not.
+
+    `padded_ms` and `busy_ms` are the chunk's part of the batch; `share` is that part, 0..1.
+    """
+
+    order: int
+    padded_ms: int
+    busy_ms: float
+    replica: str = ""  # empty: not known
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """A chunk was lost with its replica; it may go elsewhere."""
+
+    order: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The request is over, or its client has gone."""
+
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed: the chunks that are late are looked at."""
+
+
+Event: TypeAlias = PoolSize | Submit | Finished | Died | Cancel | Tick
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Send these segments of this request to that pool, as one chunk."""
+
+    order: int
+    request: str
+    pool: str
+    segments: tuple[int, ...]
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """These segments were lost too often."""
+
+    request: str
+    segments: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The request was not taken: what waits already cannot be done in the promised time."""
+
+    request: str
+    retry_after_s: float
+
+
+Action: TypeAlias = Order | GiveUp | Refuse
