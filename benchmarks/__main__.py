@@ -56,6 +56,10 @@ BENCHMARKS = {
         "benchmarks.gpu:run",
         "The engines alone on one GPU: speed of each stage and of all, and what bounds them.",
     ),
+    "dispatch": Benchmark(
+        "benchmarks.dispatch:run",
+        "One recording over unlike GPUs: makespan over a plan that knows every speed (simulated).",
+    ),
     "accuracy": Benchmark(
         "benchmarks.served_accuracy:run",
         "Character error rate of the Whisper default through HTTP and of its engine directly.",

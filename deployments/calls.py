@@ -17,7 +17,7 @@ from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
 from deployments.core.errors import AsrError, Overloaded, TimedOut
-from deployments.core.scheduling import GiveUp, Order
+from deployments.core.scheduling import Finished, GiveUp, Order
 from deployments.core.types import (
     Audio,
     ChunkResult,
@@ -52,7 +52,7 @@ class Calls(Protocol):
         self, request: str, lengths_ms: Mapping[int, int], *, again: bool, coming_ms: int
     ) -> bool: ...
     async def orders(self, request: str) -> list[Order | GiveUp] | None: ...
-    async def finished(self, order: int, padded_ms: int, busy_ms: float) -> None: ...
+    async def finished(self, report: Finished) -> None: ...
     async def died(self, order: int) -> bool: ...
     async def cancel(self, request: str) -> None: ...
 
@@ -140,9 +140,8 @@ class HandleCalls:
         )
         return orders
 
-    async def finished(self, order: int, padded_ms: int, busy_ms: float) -> None:
-        remote = self._dispatcher.finished.remote
-        await self._again(remote, "dispatcher", order, padded_ms, busy_ms)
+    async def finished(self, report: Finished) -> None:
+        await self._again(self._dispatcher.finished.remote, "dispatcher", report)
 
     async def died(self, order: int) -> bool:
         """Whether the dispatcher knew the order and will place its segments again."""

@@ -29,11 +29,13 @@ from deployments.core.scheduling import (
     Refuse,
     Scheduler,
     Submit,
+    Tick,
 )
 
 logger = logging.getLogger("ray.serve")
 
 LONG_POLL_S = 5.0
+TICK_S = 0.1  # how often late chunks are looked for
 COUNT_TIMEOUT_S = 10.0
 FORGET_AFTER_S = 20.0  # a router that has not polled for so long is gone
 
@@ -70,6 +72,7 @@ class Dispatcher:
         self._running: dict[str, int] = {}
         self._mailboxes: dict[str, _Mailbox] = {}
         self._watch: asyncio.Task[None] | None = None
+        self._ticking: asyncio.Task[None] | None = None
         self._counted = asyncio.Event()  # once the replicas have been counted at all
 
     async def submit(
@@ -101,8 +104,8 @@ class Dispatcher:
         mailbox.arrived.clear()
         return orders
 
-    async def finished(self, order: int, padded_ms: int, busy_ms: float) -> None:
-        self._do(Finished(order, padded_ms, busy_ms))
+    async def finished(self, report: Finished) -> None:
+        self._do(report)
 
     async def died(self, order: int) -> bool:
         """Whether the order was given here; if so its segments are placed again."""
@@ -157,7 +160,13 @@ class Dispatcher:
     async def _ensure_watching(self) -> None:
         if self._watch is None:
             self._watch = asyncio.create_task(self._keep_watching())
+            self._ticking = asyncio.create_task(self._keep_ticking())
         await self._counted.wait()
+
+    async def _keep_ticking(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._do(Tick())
 
     async def _keep_watching(self) -> None:
         while True:

@@ -18,7 +18,7 @@ import numpy as np
 
 from deployments.calls import Calls, ReplicaDied
 from deployments.core.errors import AsrError, TimedOut
-from deployments.core.scheduling import GiveUp, Order
+from deployments.core.scheduling import Finished, GiveUp, Order
 from deployments.core.segments import LOST, Answer, segment_audio
 from deployments.core.types import (
     SAMPLES_PER_MS,
@@ -236,7 +236,8 @@ def _answers(order: Order, result: ChunkResult) -> dict[int, Answer]:
 async def _report(order: Order, result: ChunkResult, calls: Calls) -> None:
     """Tells the dispatcher; an answer that is there is not lost because this fails."""
     try:
-        await calls.finished(order.order, result.padded_ms, result.busy_ms)
+        cost = (result.padded_ms, result.busy_ms, result.replica, result.share)
+        await calls.finished(Finished(order.order, *cost))
     except AsrError as error:
         logger.warning("The dispatcher did not take a report: %s", error)
 

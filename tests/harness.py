@@ -163,10 +163,10 @@ class InProcessCalls:
         ]
         return orders + twice
 
-    async def finished(self, order: int, padded_ms: int, busy_ms: float) -> None:
+    async def finished(self, report: Finished) -> None:
         await self._some_time()
         self.n_reports += 1
-        self._do(Finished(order, padded_ms, busy_ms))
+        self._do(report)
 
     async def died(self, order: int) -> bool:
         known = self._scheduler.knows(order)

@@ -31,8 +31,8 @@ class Slow(InProcessCalls):
         finally:
             self.ended.set()
 
-    async def finished(self, order: int, padded_ms: int, busy_ms: float) -> None:
-        await super().finished(order, padded_ms, busy_ms)
+    async def finished(self, report: Finished) -> None:
+        await super().finished(report)
         self.recognised.set()
 
 

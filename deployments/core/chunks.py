@@ -108,6 +108,7 @@ class ChunkRunner:
                     engine=self._engine,
                     padded_ms=round(cost_ms * part),
                     busy_ms=busy_ms * part,
+                    share=part,
                 )
             )
         return results

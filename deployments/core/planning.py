@@ -39,6 +39,7 @@ class Worker:
     overhead_ms: float
     slope: float  # ms of work per ms of padded audio
     budget_ms: int
+    risk: float = 0.0  # how much longer than expected a chunk may well take, relative
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def plan(
             low_ms = middle_ms
         else:
             best = found
-            high_ms = min(middle_ms, max(chunk.end_ms for chunk in found))
+            high_ms = middle_ms
     return high_ms, best
 
 
@@ -114,7 +115,8 @@ def _greedy_end(lengths_ms: Sequence[int], workers: Sequence[Worker]) -> float:
     rate = sum(1 / (w.slope + w.overhead_ms / w.budget_ms) for w in workers)
     longest = min(w.free_ms + w.overhead_ms + w.slope * lengths_ms[0] for w in workers)
     first_ms = min(w.free_ms for w in workers)
-    return max(longest, first_ms + 1.5 * audio_ms / rate)
+    riskiest = max(w.risk for w in workers)
+    return first_ms + (1 + riskiest) * (max(longest - first_ms, 1.5 * audio_ms / rate))
 
 
 def _fill(
@@ -125,9 +127,10 @@ def _fill(
     k, n_segments = 0, len(lengths_ms)
     for index, worker in enumerate(workers):
         at_ms, overhead_ms, slope = worker.free_ms, worker.overhead_ms, worker.slope
+        trust = 1 / (1 + worker.risk)
         while k < n_segments:
             longest_ms = max(1, lengths_ms[k])
-            n = int((horizon_ms - at_ms - overhead_ms) / (slope * longest_ms) + 1e-9)
+            n = int(((horizon_ms - at_ms) * trust - overhead_ms) / (slope * longest_ms) + 1e-9)
             if n < 1:
                 break
             if n > 1:

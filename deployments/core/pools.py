@@ -126,23 +126,29 @@ class PoolState:
         if count >= n * self.spec.max_ongoing:
             return False
         batches = OUTSTANDING_BATCHES + (URGENT_BATCHES if urgent else 0)
-        room_ms = n * batches * self.spec.batch_audio_ms
-        return count < n * batches or self.queued_ms + padded_ms < room_ms
+        small = self.queued_ms + padded_ms <= n * (batches - 1) * self.spec.batch_audio_ms
+        return count < n * batches or small
 
-    def workers(self, now_ms: float, most: int) -> list[Worker]:
+    @property
+    def is_idle(self) -> bool:
+        """Whether a replica has nothing to do."""
+        return len(self.outstanding) < len(self.slots)
+
+    def workers(self, now_ms: float, most: int, n_all: int = 1) -> list[Worker]:
         """The replicas that are free first, fastest first; one that must start where none runs."""
         name, budget_ms = self.spec.name, self.spec.batch_audio_ms
         overhead_ms, slope = self.speed.overhead_ms, self.speed.slope
+        risk = self.speed.risk(n_all)
         if not self.slots:
             if not self.spec.can_start:
                 return []
             since_ms = now_ms if self._starting_since_ms is None else self._starting_since_ms
             up_ms = max(now_ms, since_ms + self.spec.start_ms) + self.work_ms
-            return [Worker(name, up_ms, overhead_ms, slope, budget_ms)]
+            return [Worker(name, up_ms, overhead_ms, slope, budget_ms, risk)]
         first = [self.slots[number] for _, number in self._by_time[:most]]
         free = [(slot.pace, _free_ms(slot, now_ms)) for slot in first]
         return [
-            Worker(name, free_ms, overhead_ms * pace, slope * pace, budget_ms)
+            Worker(name, free_ms, overhead_ms * pace, slope * pace, budget_ms, risk)
             for pace, free_ms in sorted(free)
         ]
 

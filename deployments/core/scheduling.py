@@ -29,6 +29,7 @@ from deployments.core.events import (
     Submit,
     Tick,
 )
+from deployments.core.ledger import Ledger
 from deployments.core.placing import Placing
 from deployments.core.planning import PoolSpec
 from deployments.core.pools import PoolState
@@ -59,7 +60,8 @@ class Scheduler:
     ) -> None:
         self._pools = {spec.name: PoolState(spec) for spec in pools}
         self._requests: dict[str, Request] = {}
-        self._placing = Placing(self._pools, self._requests, first_order=first_order)
+        self._ledger = Ledger(self._pools, self._requests, first_order=first_order)
+        self._placing = Placing(self._ledger)
         self._max_queue_s = max_queue_s
         self._n_requests = 0
 
@@ -69,30 +71,30 @@ class Scheduler:
         match event:
             case PoolSize(pool, n_replicas):
                 if self._pools[pool].resize(now_ms, n_replicas):
-                    self._placing.forget_plan()
+                    self._ledger.version += 1
             case Submit():
                 wait_s = self.queue_s()
                 if wait_s > self._max_queue_s and not event.again:
                     return [Refuse(event.request, max(1.0, wait_s - self._max_queue_s))]
                 self._add(event)
             case Finished():
-                self._placing.finish(now_ms, event)
+                self._ledger.finish(now_ms, event)
             case Died(order):
                 actions += self._lose(now_ms, order)
             case Cancel(request):
                 self._cancel(now_ms, request)
             case Tick():
-                actions += self._placing.hedge(now_ms)
+                actions += self._ledger.hedge(now_ms)
         return actions + list(self._placing.dispatch(now_ms))
 
     def knows(self, order: int) -> bool:
         """Whether this order was given here and is not closed."""
-        return order in self._placing.orders
+        return order in self._ledger.orders
 
     def queue_s(self) -> float:
         """How long what is waiting, outstanding and announced will take all pools together."""
-        usable = self._placing.usable()
-        waiting_ms = self._placing.waiting_ms + sum(r.coming_ms for r in self._requests.values())
+        usable = self._ledger.usable()
+        waiting_ms = self._ledger.waiting_ms + sum(r.coming_ms for r in self._requests.values())
         outstanding_ms = sum(pool.work_ms for pool in usable)
         n_replicas = sum(max(1, pool.n_replicas) for pool in usable)
         rate = sum(pool.total_rate or pool.rate for pool in usable)
@@ -116,6 +118,7 @@ class Scheduler:
                 / (pool.spec.overhead_ms + pool.spec.batch_audio_ms / pool.spec.speed),
                 "overhead_ms": pool.speed.overhead_ms,
                 "speed": 1 / pool.speed.slope,
+                "full_speed": pool.rate,
             }
             for name, pool in self._pools.items()
         }
@@ -123,7 +126,13 @@ class Scheduler:
     @property
     def waiting_s(self) -> float:
         """Audio seconds that wait for a place."""
-        return self._placing.waiting_ms / 1000
+        return self._ledger.waiting_ms / 1000
+
+    @property
+    def backlog_s(self) -> float:
+        """Audio seconds that wait or are on their way."""
+        on_their_way_ms = sum(sum(sent.lengths_ms) for sent in self._ledger.orders.values())
+        return (self._ledger.waiting_ms + on_their_way_ms) / 1000
 
     def _add(self, event: Submit) -> None:
         """What the request still needs; what is placed already is not placed a second time."""
@@ -134,25 +143,25 @@ class Scheduler:
             interactive = short if event.interactive is None else event.interactive
             self._n_requests += 1
             request = Request(event.request, interactive, self._n_requests)
-            request.served_ms = self._placing.least_served_ms()
+            request.served_ms = self._ledger.least_served_ms()
             self._requests[event.request] = request
         request.coming_ms = event.coming_ms
-        placed = self._placing.segments_of(request)
+        placed = self._ledger.segments_of(request)
         placed.update(s for retry in request.retries for s in retry.segments)
-        self._placing.add(
+        self._ledger.add(
             request, {s: max(1, ms) for s, ms in event.lengths_ms.items() if s not in placed}
         )
         if request.over:
             del self._requests[event.request]
 
     def _lose(self, now_ms: float, order: int) -> Iterable[Action]:
-        lost = self._placing.lose(now_ms, order)
+        lost = self._ledger.lose(now_ms, order)
         return [GiveUp(*lost)] if lost else []
 
     def _cancel(self, now_ms: float, name: str) -> None:
         request = self._requests.pop(name, None)
         if request is not None:
-            self._placing.drop(now_ms, request)
+            self._ledger.drop(now_ms, request)
 
 
 def orders(actions: Iterable[Action]) -> Iterator[Order]:

@@ -147,6 +147,7 @@ class ChunkResult:
     engine: str
     padded_ms: int  # sum over its batches of count x longest
     busy_ms: float  # time the owner thread spent on this chunk
+    share: float = 1.0  # its part of what the thread did at once; the two above are that part
 
 
 @dataclass(frozen=True, slots=True)
