@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from deployments.core.errors import Overloaded
+from deployments.core.events import Finished
 from deployments.core.types import Audio, Done, Event, Progress, Span, TranscribeOptions
 from tests.harness import InProcessCalls
 from tests.test_pipeline import ONE_REPLICA, TEXT_ONLY, echo, events_of, run, wav

@@ -11,9 +11,10 @@ from deployments.core.backlog import Request, Retry
 from deployments.core.events import Order
 from deployments.core.ledger import Ledger
 from deployments.core.planning import Chunk, Worker, most_efficient, plan
-from deployments.core.pools import PoolState
+from deployments.core.pools import OUTSTANDING_BATCHES, URGENT_BATCHES, PoolState
 
 WINDOW_BATCHES = 8  # of the largest pool, at the least
+WINDOW_TIME_MS = 5_000.0  # a fast cluster's window takes so long: wider ones pad less
 WINDOW_ROUNDS = 3  # batches for every replica, at the least
 BULK_ROUNDS = 2.5  # more waits than so many full chunks for every replica: no plan is needed
 REPLAN = 0.10  # a plan is made anew after this part of its time
@@ -51,7 +52,7 @@ class Placing:
         if not (self._ledger.retrying or self._ledger.interactive or self._ledger.others):
             return
         pools = self._ledger.usable()
-        if not any(pool.has_room(urgent=True) for pool in pools):
+        if not any(pool.has_room(batches=URGENT_BATCHES) for pool in pools):
             return
         if self._ledger.retrying:
             yield from self._send_retries(now_ms, pools)
@@ -91,7 +92,7 @@ class Placing:
             yield from self._send_chunks(now_ms, request, chunks, workers, urgent=True)
             if not backlog.members:
                 del self._ledger.interactive[request.name]
-            if not any(pool.has_room(urgent=True) for pool in pools):
+            if not any(pool.has_room(batches=URGENT_BATCHES) for pool in pools):
                 return
 
     def _send_chunks(
@@ -105,6 +106,7 @@ class Placing:
     ) -> Iterator[Order]:
         """Sends those for which there is room; the others stay where they are."""
         window = request.backlog.window
+        batches = URGENT_BATCHES if urgent else self._batches(now_ms)
         first_ones_first = sorted(chunks, key=lambda chunk: chunk.begin_ms)
         last_ones = {c.worker: c for c in chunks}
         parts = [
@@ -115,7 +117,7 @@ class Placing:
             pool = self._ledger.pools[name]
             padded_ms = -part[0][0] * len(part)
             may = urgent or not last or pool.is_idle
-            if may and pool.has_room(urgent=urgent, padded_ms=padded_ms):
+            if may and pool.has_room(batches=batches, padded_ms=padded_ms):
                 start = request.backlog.find(-part[0][0], part[0][1])
                 yield self._ledger.send_part(now_ms, request, pool, start, start + len(part))
             elif not urgent:
@@ -137,11 +139,12 @@ class Placing:
     ) -> Iterator[Order]:
         """A full chunk for every place; the faster the pool, the longer its segments."""
         total = sum(pool.total_rate for pool in pools)
+        batches = self._batches(now_ms)
         faster = 0.0
         for pool in pools:
             start_ms = pool.spec.start_ms + pool.full_chunk_ms
             pays = bool(pool.slots) or horizon_ms > now_ms + START_PAYS * start_ms
-            while pays and pool.has_room() and (pool.slots or not pool.outstanding):
+            while pays and pool.has_room(batches=batches) and (pool.slots or not pool.outstanding):
                 request = self._ledger.pop_other()
                 if request is None:
                     return
@@ -187,9 +190,12 @@ class Placing:
             yield from self._follow_plan(now_ms, pools)
 
     def _follow_plan(self, now_ms: float, pools: list[PoolState]) -> Iterator[Order]:
+        batches = self._batches(now_ms)
         for pool in pools:
             queue = self._plan.chunks.get(pool.spec.name)
-            while queue and pool.has_room(padded_ms=-queue[0][1][0][0] * len(queue[0][1])):
+            while queue and pool.has_room(
+                batches=batches, padded_ms=-queue[0][1][0][0] * len(queue[0][1])
+            ):
                 if queue[0][2] and not pool.is_idle:
                     break
                 name, part, _ = queue.popleft()
@@ -228,13 +234,22 @@ class Placing:
     def _fill_window(self, request: Request, pools: list[PoolState]) -> None:
         batch_ms = max(pool.spec.batch_audio_ms for pool in pools)
         round_ms = sum(pool.spec.batch_audio_ms * pool.n_replicas for pool in pools)
-        window_ms = max(WINDOW_BATCHES * batch_ms, WINDOW_ROUNDS * round_ms)
+        in_time_ms = WINDOW_TIME_MS * sum(pool.total_rate for pool in pools)
+        window_ms = max(WINDOW_BATCHES * batch_ms, WINDOW_ROUNDS * round_ms, in_time_ms)
         request.backlog.refill(window_ms, batch_ms)
+
+    def _gives_way(self, now_ms: float) -> bool:
+        """Whether interactive requests come, so that the others must not be in their way."""
+        return now_ms - self._interactive_seen_ms < INTERACTIVE_MS
 
     def _budget_ms(self, now_ms: float, pool: PoolState) -> int:
         """A chunk's budget for requests that are not interactive."""
-        soon = now_ms - self._interactive_seen_ms < INTERACTIVE_MS
-        return int(pool.spec.batch_audio_ms * (INTERACTIVE_SHARE if soon else 1.0))
+        share = INTERACTIVE_SHARE if self._gives_way(now_ms) else 1.0
+        return int(pool.spec.batch_audio_ms * share)
+
+    def _batches(self, now_ms: float) -> int:
+        """How many of their chunks a replica may have."""
+        return 1 if self._gives_way(now_ms) else OUTSTANDING_BATCHES
 
 
 def _for_retry(now_ms: float, retry: Retry, pools: list[PoolState]) -> PoolState | None:
@@ -244,7 +259,7 @@ def _for_retry(now_ms: float, retry: Retry, pools: list[PoolState]) -> PoolState
     for index, pool in enumerate(pools):
         fits = padded_ms <= pool.spec.batch_audio_ms or len(retry.segments) == 1
         workers = pool.workers(now_ms, 1)
-        if workers and pool.has_room(urgent=True, padded_ms=padded_ms):
+        if workers and pool.has_room(batches=URGENT_BATCHES, padded_ms=padded_ms):
             end_ms = workers[0].free_ms + pool.speed.chunk_ms(padded_ms) + index * 1e-6
             found.append((not fits, pool.spec.name == retry.avoid, end_ms, pool))
     return min(found, key=lambda f: f[:3])[3] if found else None

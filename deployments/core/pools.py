@@ -13,7 +13,7 @@ from deployments.core.planning import PoolSpec, Worker
 from deployments.core.speeds import SpeedFit, learned_factor
 
 OUTSTANDING_BATCHES = 2  # per replica: one computing, one being copied in (measured: DESIGN 3)
-URGENT_BATCHES = 1  # as many more for interactive chunks, so that they need not wait for room
+URGENT_BATCHES = 3  # for interactive chunks, so that they need not wait for room
 DEATH_MS = 500.0  # losses within so long are of one replica
 MISSING_MS = 10_000.0  # so long a replica that died is not counted, whatever Serve says
 STEP = 0.25  # a replica's factor within a step of its pool's is its pool's
@@ -119,13 +119,12 @@ class PoolState:
         slot.free_ms = free_ms
         bisect.insort(self._by_time, (free_ms, slot.number))
 
-    def has_room(self, *, urgent: bool = False, padded_ms: int = 0) -> bool:
-        """Whether a chunk may be sent: about two batches a replica, never above `max_ongoing`."""
+    def has_room(self, *, batches: int = OUTSTANDING_BATCHES, padded_ms: int = 0) -> bool:
+        """Whether a chunk may be sent: so many batches a replica, never above `max_ongoing`."""
         n = len(self.slots) or (1 if self.spec.can_start else 0)
         count = len(self.outstanding)
         if count >= n * self.spec.max_ongoing:
             return False
-        batches = OUTSTANDING_BATCHES + (URGENT_BATCHES if urgent else 0)
         small = self.queued_ms + padded_ms <= n * (batches - 1) * self.spec.batch_audio_ms
         return count < n * batches or small
 
