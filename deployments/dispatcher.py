@@ -131,7 +131,7 @@ class Dispatcher:
         """What cluster/autoscaling.py decides from; Serve asks for it and carries it there."""
         pools = self._scheduler.snapshot()
         stats = {
-            "backlog_audio_s": self._scheduler.backlog_s(),
+            "backlog_audio_s": self._scheduler.backlog_s,
             "accepted_audio_s": self._accepted_s,
             "drain_s": self._autoscaling.drain_s,
             "give_back_after_s": self._autoscaling.give_back_after_s,

@@ -77,9 +77,16 @@ class Ledger:
         return self.others[0][0] if self.others else 0.0
 
     def usable(self) -> list[PoolState]:
-        """Pools that run or that work can start, fastest first."""
-        pools = [p for p in self.pools.values() if p.slots or p.spec.can_start]
-        return sorted(pools, key=lambda pool: pool.speed.slope)
+        """Pools that run, fastest first; where none does, the cheapest that work can start.
+
+        What else should start is the autoscaling policy's to say: a chunk that waits at the handle
+        of a pool at zero cannot go elsewhere.
+        """
+        running = [pool for pool in self.pools.values() if pool.slots]
+        if running:
+            return sorted(running, key=lambda pool: pool.speed.slope)
+        can_start = [pool for pool in self.pools.values() if pool.spec.can_start]
+        return sorted(can_start, key=lambda pool: pool.spec.price_per_hour)[:1]
 
     def enqueue(self, request: Request) -> None:
         if request.retries:

@@ -102,10 +102,6 @@ class Scheduler:
             return 0.0
         return waiting_ms / 1000 / rate + outstanding_ms / 1000 / n_replicas
 
-    def backlog_s(self) -> float:
-        """Audio that waits or is under way, in seconds of padded audio."""
-        return self.waiting_s + sum(pool.queued_ms for pool in self._pools.values()) / 1000
-
     def snapshot(self) -> dict[str, dict[str, float | bool]]:
         """Per pool: replicas, outstanding chunks and audio, what was learned of its speed."""
         return {

@@ -250,7 +250,10 @@ def test_every_segment_is_answered_once_or_given_up_whatever_dies(data: st.DataO
 
 
 def test_where_nothing_runs_only_the_cheapest_pool_is_made_to_start() -> None:
-    pools = (replace(FAST, price_per_hour=5), replace(SLOW, price_per_hour=1))
+    pools = [
+        replace(FAST, price_per_hour=5, can_start=True),
+        replace(SLOW, price_per_hour=1, can_start=True),
+    ]
     scheduler = Scheduler(pools, max_queue_s=600)
 
     actions = scheduler.on_event(0, Submit("a", dict.fromkeys(range(50), 20_000)))
@@ -262,11 +265,11 @@ def test_the_backlog_is_what_waits_and_what_is_under_way() -> None:
     scheduler = _scheduler(SLOW)
 
     orders = scheduler.on_event(0, Submit("a", dict.fromkeys(range(50), 20_000)))
-    before_s = scheduler.backlog_s()
+    before_s = scheduler.backlog_s
     first = orders[0]
     assert isinstance(first, Order)
     padded_ms = 20_000 * len(first.segments)
     scheduler.on_event(1, Finished(first.order, padded_ms, padded_ms / SLOW.speed))
 
     assert before_s == 50 * 20
-    assert scheduler.backlog_s() == before_s - padded_ms / 1000
+    assert scheduler.backlog_s == before_s - padded_ms / 1000
