@@ -22,6 +22,7 @@ class Retry:
     segments: Segments
     lengths_ms: tuple[int, ...]
     avoid: str  # the pool it was lost in
+    suspect: bool = False  # one of those of which one kills: never two on their way at once
 
 
 @dataclass(slots=True)
@@ -98,6 +99,7 @@ class Request:
     retries: list[Retry] = field(default_factory=list)
     deaths: dict[int, int] = field(default_factory=dict)  # segment -> replicas lost with it
     open: set[int] = field(default_factory=set)  # orders
+    suspect: int = 0  # the order of the suspect that was sent last
     coming_ms: int = 0
     served_ms: float = 0.0  # audio sent, and what others had been sent when it came: fairness
 
@@ -117,7 +119,7 @@ class Request:
         """Lets the chunk go again, alone after the second loss; returns what is given up.
 
         The first loss is the replica's; two are the chunk's. Then its segments go one by one, and
-        the one that is lost alone again is what kills.
+        the one that is lost alone again is what kills. Together two of them might be lost with one.
         """
         for segment in segments:
             self.deaths[segment] = self.deaths.get(segment, 0) + 1
@@ -128,6 +130,7 @@ class Request:
         if len(segments) == 1:
             return segments
         self.retries += [
-            Retry((s,), (ms,), pool) for s, ms in zip(segments, lengths_ms, strict=True)
+            Retry((s,), (ms,), pool, suspect=True)
+            for s, ms in zip(segments, lengths_ms, strict=True)
         ]
         return ()

@@ -67,11 +67,14 @@ class Placing:
             left: list[Retry] = []
             for retry in request.retries:
                 pool = _for_retry(now_ms, retry, pools)
-                if pool is None:
+                if pool is None or (retry.suspect and request.suspect in self._ledger.orders):
                     left.append(retry)
                     continue
                 self._ledger.waiting_ms -= sum(retry.lengths_ms)
-                yield self._ledger.send(now_ms, request, pool, retry.segments, retry.lengths_ms)
+                order = self._ledger.send(now_ms, request, pool, retry.segments, retry.lengths_ms)
+                if retry.suspect:
+                    request.suspect = order.order
+                yield order
             request.retries = left
             if not left:
                 del self._ledger.retrying[name]
@@ -218,7 +221,8 @@ class Placing:
                 least_ms = max(
                     PROBE_OVERHEADS * pool.speed.overhead_ms, self._ledger.waiting_ms / rate / 4
                 )
-                worker.budget_ms = min(worker.budget_ms, int(least_ms / pool.speed.slope))
+                probe_ms = max(1, int(least_ms / pool.speed.slope))
+                worker.budget_ms = min(worker.budget_ms, probe_ms)
         requests = []
         while request := self._ledger.pop_other():
             requests.append(request)

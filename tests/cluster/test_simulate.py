@@ -1,0 +1,130 @@
+"""The simulated cluster: everything answered, learned, repeatable, and drawn."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from cluster.scenario import Arrival, Trouble, Truth
+from cluster.simulate import fleet, latencies_ms, segments_ms, simulate, traffic
+from cluster.simulation import Simulation
+
+
+def _hour(seed: int = 0) -> list[Arrival]:
+    return [Arrival(0.0, "long", segments_ms(3600, random.Random(seed)))]
+
+
+def _fleet(gpus: str = "T4:2,L4:1,A100:1", prior_error: float = 0.3) -> list[Truth]:
+    return fleet(gpus, random.Random(1), prior_error=prior_error)
+
+
+def test_every_segment_is_answered_once_while_replicas_die_and_stall() -> None:
+    arrivals = _hour()
+    trouble = Trouble(noise=0.3, stragglers=0.3, deaths_per_hour=3_000.0, replace_ms=500.0)
+
+    outcome = Simulation(_fleet(), arrivals, seed=2, trouble=trouble).run()
+
+    answered = outcome.answers["long"]
+    given_up = sum(done.given_up for done in outcome.done)
+    assert outcome.n_deaths > 0
+    assert len(answered) == len(set(answered)) == len(arrivals[0].lengths_ms) - given_up
+
+
+def test_a_poisoned_segment_alone_is_given_up() -> None:
+    trouble = Trouble(poison=(("long", 40),), replace_ms=100.0)
+
+    outcome = Simulation(_fleet(), _hour(), trouble=trouble).run()
+
+    assert [done.given_up for done in outcome.done] == [1]
+    assert 40 not in outcome.answers["long"]
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    runs = [
+        Simulation(_fleet(), _hour(), seed=3, trouble=Trouble(noise=0.1)).run().done
+        for _ in range(2)
+    ]
+
+    assert runs[0] == runs[1]
+
+
+def test_speeds_are_learned_from_results() -> None:
+    pools = _fleet()
+    simulation = Simulation(pools, _hour(), trouble=Trouble(noise=0.05))
+
+    simulation.run()
+
+    learned = simulation.scheduler.snapshot()
+    assert {name: pool["full_speed"] for name, pool in learned.items()} == pytest.approx(
+        {p.prior.name: _full_speed(p) for p in pools}, rel=0.1
+    )
+
+
+def test_a_pool_at_zero_is_started_where_that_pays() -> None:
+    outcome = Simulation(
+        [
+            replace(pool, n_replicas=n, prior=replace(pool.prior, can_start=True, start_ms=500.0))
+            for pool, n in zip(_fleet("T4:1,A100:1"), (1, 0), strict=True)
+        ],
+        [Arrival(0.0, "long", segments_ms(36_000, random.Random(0)))],
+    ).run()
+
+    assert outcome.busy_ms["A100"] > 0
+
+
+def _full_speed(truth: Truth) -> float:
+    batch_ms = truth.prior.batch_audio_ms
+    return batch_ms / (truth.overhead_ms + batch_ms / truth.speed)
+
+
+def test_short_requests_are_not_stuck_behind_a_long_one() -> None:
+    rng = random.Random(5)
+    short = traffic(rng, minutes=1, short_per_minute=60, long_hours=())
+    long = traffic(rng, minutes=0, short_per_minute=60, long_hours=(10.0,))
+
+    outcome = Simulation(_fleet(), [*long, *short]).run()
+
+    assert latencies_ms(outcome, "short")[-1] < 1_500 < latencies_ms(outcome, "long")[0]
+
+
+def test_the_command_prints_a_table_and_draws_a_plot(tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(simulate)
+    figure = tmp_path / "run.png"
+
+    result = CliRunner().invoke(app, ["--minutes", "0.2", "--plot", str(figure)])
+
+    assert result.exit_code == 0
+    assert re.search(r"requests done\s+\d+", result.stdout)
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("gpus", [":4", "T4:x", ""])
+def test_a_fleet_that_is_none_is_refused(gpus: str) -> None:
+    app = typer.Typer()
+    app.command()(simulate)
+
+    result = CliRunner().invoke(app, ["--gpus", gpus or ","])
+
+    assert result.exit_code == 2
+
+
+@pytest.mark.bench
+def test_two_hundred_thousand_chunks_on_a_thousand_gpus_take_a_minute_at_most() -> None:
+    pools = _fleet("T4:400,L4:300,A100:300")
+    rng = random.Random(0)
+    arrivals = [
+        Arrival(i * 10.0, f"r{i}", segments_ms(rng.choice((20, 300, 3600)), rng))
+        for i in range(2_000)
+    ]
+
+    outcome = Simulation(pools, arrivals, trouble=Trouble(noise=0.1)).run()
+
+    print(outcome.n_chunks, outcome.scheduling_us_per_chunk)
+    assert outcome.scheduling_us_per_chunk < 200
