@@ -52,7 +52,7 @@ class PoolState:
         self.spec = spec
         self.speed = SpeedFit(spec.overhead_ms, spec.speed)
         self.slots: dict[int, Slot] = {}
-        self.total_rate = 0.0  # of all its replicas, audio per time
+        self._parallel = 0.0  # its replicas, counted by their pace
         self._by_time: list[tuple[float, int]] = []  # (free_ms, slot), sorted
         self._next_slot = 0
         self._mean_factor = 1.0
@@ -108,11 +108,14 @@ class PoolState:
                 place.slot = None
         if wanted:
             self._starting_since_ms = None
-        self._sum_up()
+        if len(self.slots) != before:
+            self._parallel = sum(1 / slot.pace for slot in self.slots.values())
         return len(self.slots) != before
 
-    def _sum_up(self) -> None:
-        self.total_rate = self.rate * sum(1 / slot.pace for slot in self.slots.values())
+    @property
+    def total_rate(self) -> float:
+        """Of all its replicas."""
+        return self.rate * self._parallel
 
     def _set_free(self, slot: Slot, free_ms: float) -> None:
         del self._by_time[bisect.bisect_left(self._by_time, (slot.free_ms, slot.number))]
@@ -195,6 +198,8 @@ class PoolState:
             if actual is None:
                 return None
             self._by_replica.pop(actual.replica, None)
+            if actual.number in self.slots:
+                self._parallel += 1 - 1 / actual.pace
             actual.replica, actual.factor = replica, 1.0
             self._by_replica[replica] = actual
         if guessed is not None and guessed is not actual:
@@ -218,13 +223,14 @@ class PoolState:
         whole_ms, took_ms = padded_ms / share, busy_ms / share
         slot = self._by_replica.get(replica)
         if slot is not None and len(self.slots) > 1:
+            before = 1 / slot.pace
             slot.factor = learned_factor(slot.factor, self.speed.chunk_ms(whole_ms), took_ms)
+            self._parallel += 1 / slot.pace - before
             named = self._by_replica.values()
             self._mean_factor += (slot.factor - self._mean_factor) / max(8, 2 * len(named))
             relative = slot.factor / self._mean_factor
             took_ms /= relative if abs(relative - 1) > STEP else 1.0
         self.speed.learn(whole_ms, took_ms, share)
-        self._sum_up()
 
 
 def _free_ms(slot: Slot, now_ms: float) -> float:
