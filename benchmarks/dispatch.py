@@ -3,7 +3,7 @@
 Five fleets, 20 recordings of each length. The scheduler's priors are off by 30 % (speed and
 overhead of each GPU type, up or down) and every service time has 10 % of log-normal noise; the
 plan it is compared with (`together`) knows the true figures and meets no noise. "Warm" follows 30
-minutes of other traffic, "cold" is the first recording. The makespan is the median over the
+to 60 other recordings, "cold" is the first. The makespan is the median over the
 recordings, the figure that of the worst fleet. `..._serve_...`: the replica inside a pool is
 chosen as Serve does, the less busy of two at random; else it is the least busy one. `floor_...`:
 the clairvoyant plan's own chunks under the same noise, which no scheduler that sends one chunk to
@@ -154,12 +154,12 @@ def in_ms(lengths: Sequence[float]) -> tuple[int, ...]:
 
 
 def traffic(fleet: Fleet, rng: random.Random) -> list[Arrival]:
-    """Half an hour of recordings of 10 s to 10 min, at a fifth of what the fleet can do."""
+    """30 to 60 recordings of 10 s to 10 min, at a fifth of what the fleet can do."""
     rate = WARM_LOAD / bound_s([1.0] * 100_000, fleet) * 100_000  # audio seconds a second
     arrivals: list[Arrival] = []
     at_s = 0.0
     n_requests = max(30, min(60, round(WARM_S * rate / 250)))
-    while len(arrivals) < n_requests:  # a large fleet's half hour is cut short: it has learned
+    while len(arrivals) < n_requests:  # half an hour would be more of the same: it has learned
         length_s = rng.choice((10, 60, 120, 600))
         lengths = in_ms(segments_s(length_s, rng))
         arrivals.append(Arrival(at_s * 1000, f"before-{len(arrivals)}", lengths))

@@ -1,4 +1,4 @@
-"""`python -m cluster doctor | plan | top`: a command is imported when it is run or described."""
+"""`python -m cluster doctor | plan | simulate | top`: each imported when it is run or described."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 COMMANDS = {
     "doctor": "cluster.doctor:main",
     "plan": "cluster.plan:plan",
+    "simulate": "cluster.simulate:simulate",
     "top": "cluster.top:main",
 }
 

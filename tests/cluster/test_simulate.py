@@ -66,16 +66,27 @@ def test_speeds_are_learned_from_results() -> None:
     )
 
 
-def test_a_pool_at_zero_is_started_where_that_pays() -> None:
+def test_where_nothing_runs_the_cheapest_pool_is_started() -> None:
+    prices = {"T4": 0.5, "A100": 3.0}
     outcome = Simulation(
         [
-            replace(pool, n_replicas=n, prior=replace(pool.prior, can_start=True, start_ms=500.0))
-            for pool, n in zip(_fleet("T4:1,A100:1"), (1, 0), strict=True)
+            replace(
+                pool,
+                n_replicas=0,
+                prior=replace(
+                    pool.prior,
+                    can_start=True,
+                    start_ms=500.0,
+                    price_per_hour=prices[pool.prior.name],
+                ),
+            )
+            for pool in _fleet("T4:1,A100:1")
         ],
-        [Arrival(0.0, "long", segments_ms(36_000, random.Random(0)))],
+        [Arrival(0.0, "long", segments_ms(3_600, random.Random(0)))],
     ).run()
 
-    assert outcome.busy_ms["A100"] > 0
+    assert outcome.busy_ms["T4"] > 0
+    assert not outcome.busy_ms.get("A100")
 
 
 def _full_speed(truth: Truth) -> float:

@@ -82,3 +82,8 @@ def two_unequal_pools(models: dict[str, str]) -> AppConfig:
 def service(models: dict[str, str]) -> Iterator[Service]:
     with running(two_unequal_pools(models), port=free_port(), num_cpus=4) as url:
         yield Service(url, ray.get_runtime_context().gcs_address)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Last come the tests that share one Ray: the others start and end a Ray of their own."""
+    items.sort(key=lambda item: "service" in getattr(item, "fixturenames", ()))
