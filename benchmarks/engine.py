@@ -2,8 +2,8 @@
 
 CPU time of one thread, in turns, the median of the repeats. The segments have the lengths of a
 log-normal law as in speech (mean 4 s, half of what a VAD gives on a meeting, to keep a run
-short). Agreement between number formats is on random weights: it shows that the arithmetic is
-right, and says nothing of accuracy.
+short). Agreement between number formats on random weights shows that the arithmetic is right, and
+says nothing of accuracy; `--model DIR` takes real weights, and the words of the sample meeting.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import torch
 import typer
 
 from benchmarks.random_models import Size, write_paraformer
+from benchmarks.recordings import utterances
 from benchmarks.results import Figures
 from benchmarks.served import cpu_pool, say
 from benchmarks.synthetic_audio import voice
@@ -59,13 +60,16 @@ def run(
     onnx: Annotated[
         bool, typer.Option(help="Export for ONNX Runtime, and compare it too.")
     ] = False,
+    model: Annotated[
+        Path | None, typer.Option(help="A Paraformer with real weights, read on real words.")
+    ] = None,
 ) -> Figures:
     """fp32 and int8 against AutoModel; at tiny geometry, where only overhead is left, too."""
     before = torch.get_num_threads()
-    audios = make_segments(segments)
+    audios = utterances(segments) if model else make_segments(segments)
     try:
         with TemporaryDirectory() as root:
-            model_dir = write_paraformer(Path(root) / "asr", size=size)
+            model_dir = model or write_paraformer(Path(root) / "asr", size=size)
             tiny_dir = write_paraformer(Path(root) / "tiny", size=Size.TINY)
             onnx_dirs = export_all(model_dir, Path(root)) if onnx else {}
             figures = against_automodel(model_dir, audios, repeats=repeats, onnx_dirs=onnx_dirs)
@@ -78,7 +82,7 @@ def run(
         torch.set_num_threads(before)
     seconds = sum(map(len, audios)) / SAMPLES_PER_MS / 1000
     return {
-        "weights": f"random, {size}, SeACo",
+        "weights": model.name if model else f"random, {size}, SeACo",
         "segments": segments,
         "audio_s": seconds,
         "longest_s": max(map(len, audios)) / SAMPLES_PER_MS / 1000,

@@ -30,6 +30,14 @@ def read_audio(path: Path) -> Audio:
     return decode(upload, channel=None, max_duration_s=MAX_DURATION_S)
 
 
+def utterances(count: int) -> list[Audio]:
+    """The first of the sample meeting's utterances, shortest first."""
+    meeting = read_audio(SAMPLE)
+    said = json.loads(SAMPLE.with_suffix(".json").read_text("utf-8"))["utterances"][:count]
+    pieces = [meeting[u["start_ms"] * SAMPLES_PER_MS : u["end_ms"] * SAMPLES_PER_MS] for u in said]
+    return sorted(pieces, key=len)
+
+
 def shuffled_meeting(n_ms: int, *, seed: int, pause_ms: tuple[int, int] = PAUSE_MS) -> Audio:
     """The sample meeting's utterances (synthetic speech) in random order, until `n_ms` are full.
 
