@@ -20,7 +20,7 @@ from deployments.core.owner import Owner
 from deployments.core.types import Audio, ChunkResult, Hints
 from deployments.engines.protocols import AsrEngine, EngineSettings, engine_class
 from deployments.weights.settings import cache_root
-from deployments.weights.store import ensure
+from deployments.weights.store import FAKE_SOURCE, ensure
 
 logger = logging.getLogger("ray.serve")
 
@@ -42,7 +42,7 @@ class Asr:
         replica = serve.get_replica_context().replica_id.unique_id
 
         def load() -> ChunkRunner:
-            on_gpu = settings.device == "cuda"
+            on_gpu = settings.device == "cuda" and weights.source != FAKE_SOURCE
             if on_gpu:
                 check_card(settings)
             engine: AsrEngine = engine_class(weights.family)(weights.path, settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deployments.config import Models
-from deployments.core.owner import Owner
+from deployments.core.owner import Owner, or_each_alone
 from deployments.core.types import PunctuationStep, PunctuationTask
 from deployments.engines.protocols import EngineSettings, PunctuationEngine, engine_class
 from deployments.weights.store import ensure
@@ -20,7 +20,9 @@ class Punctuation:
         assert models.punctuation is not None
         weights = ensure(models.punctuation, cache_dir=models.cache_dir, offline=models.offline)
         self._owner = Owner[PunctuationEngine, PunctuationTask, PunctuationStep](
-            lambda: engine_class(weights.family)(weights.path, settings), punctuate_all, _fits
+            lambda: engine_class(weights.family)(weights.path, settings),
+            or_each_alone(lambda engine, tasks: engine.punctuate(tasks)),
+            _fits,
         )
 
     async def punctuate(self, task: PunctuationTask) -> PunctuationStep:
@@ -29,15 +31,3 @@ class Punctuation:
 
 def _fits(engine: PunctuationEngine, taken: Sequence[PunctuationTask], task: object) -> bool:
     return len(taken) < MAX_DOCUMENTS
-
-
-def punctuate_all(
-    engine: PunctuationEngine, tasks: Sequence[PunctuationTask]
-) -> list[PunctuationStep | Exception]:
-    """A step per task; where the batch fails, each alone, so that one document costs no other."""
-    try:
-        return list(engine.punctuate(tasks))
-    except Exception as error:
-        if len(tasks) == 1:
-            return [error]
-    return [answer for task in tasks for answer in punctuate_all(engine, [task])]

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from deployments.config import Models
-from deployments.core.owner import Owner
+from deployments.core.owner import Owner, or_each_alone
 from deployments.core.types import Audio, Span
 from deployments.engines.protocols import EngineSettings, Scan, VadEngine, engine_class
 from deployments.weights.store import ensure
@@ -28,7 +28,7 @@ class Vad:
         weights = ensure(models.vad, cache_dir=models.cache_dir, offline=models.offline)
         self._owner = Owner[VadEngine, Any, list[Span]](
             lambda: engine_class(weights.family)(weights.path, settings),
-            lambda engine, scans: engine.advance(scans),
+            or_each_alone(lambda engine, scans: engine.advance(scans)),
             lambda engine, taken, scan: len(taken) < MAX_TOGETHER,
         )
 

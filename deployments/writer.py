@@ -22,6 +22,7 @@ from deployments.core.types import (
     HotwordReport,
     PunctuationStep,
     PunctuationTask,
+    Recognition,
     Segment,
     TranscribeOptions,
     Transcript,
@@ -107,12 +108,19 @@ class Writer:
         """The hotwords that no engine listened for."""
         if "hotwords" not in self._engine.hints:
             return frozenset(self._hotwords)
-        heard = (answer.recognition for answer in self._answers.values())
+        heard = self._heard()
+        if self._answers and not heard:  # nobody could listen; in silence nobody had to
+            return frozenset(self._hotwords)
         return frozenset(word for recognition in heard for word in recognition.unspelt)
 
+    def _heard(self) -> list[Recognition]:
+        return [a.recognition for a in self._answers.values() if a.recognition.error is None]
+
     def _hotword_warnings(self, report: HotwordReport | None) -> list[str]:
-        if report is None or not report.ignored or "hotwords" not in self._engine.hints:
-            return []  # for an engine that takes none the router has its own sentence
+        if report is None or not report.ignored or not self._heard():
+            return []
+        if "hotwords" not in self._engine.hints:
+            return []  # the router has its own sentence
         return [warn_of_unspelt(report.ignored, self._engine.name)]
 
     async def _write(self, fresh: Sequence[TranscriptSegment], *, final: bool) -> str:

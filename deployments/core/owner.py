@@ -83,3 +83,19 @@ class Owner(Generic[Model, Job, Answer]):
                 left.append((job, future))
         self._waiting = left
         return taken
+
+
+def or_each_alone(
+    run: Callable[[Model, Sequence[Job]], Sequence[Answer]],
+) -> Callable[[Model, Sequence[Job]], list[Answer | Exception]]:
+    """`run`, and where it fails on several jobs each of them alone: one costs no other."""
+
+    def isolating(model: Model, jobs: Sequence[Job]) -> list[Answer | Exception]:
+        try:
+            return list(run(model, jobs))
+        except Exception as error:
+            if len(jobs) == 1:
+                return [error]
+        return [answer for job in jobs for answer in isolating(model, [job])]
+
+    return isolating

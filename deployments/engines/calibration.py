@@ -7,6 +7,7 @@ format, the model's geometry and torch; what a replica may fill follows from it 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -187,7 +188,8 @@ def cuda_budget_ms(engine: object, settings: EngineSettings, directory: Path) ->
         return None
     gpu = torch.cuda.get_device_name()
     kind = Kind(gpu, settings.dtype, engine.geometry, str(torch.__version__))
-    engine.rehearse(1, engine.info.max_segment_ms)  # the context has all its libraries after it
+    with contextlib.suppress(OutOfMemory):  # a small share may hold less than the longest segment
+        engine.rehearse(1, engine.info.max_segment_ms)  # the context has all its libraries after it
     share_bytes = limit_memory(settings)
     found = budget_ms(engine, CudaMemory(), kind=kind, directory=directory, share_bytes=share_bytes)
     free_cache()

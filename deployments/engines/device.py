@@ -13,9 +13,8 @@ from deployments.engines.protocols import EngineSettings
 
 MIB = 1024 * 1024
 # What a process holds beside torch's allocator: CUDA context, cuBLAS and cuDNN. It is measured; a
-# figure outside these bounds is not this process's alone, or not yet all of it, and 600 is taken.
-CONTEXT_MIB = 600
-CONTEXT_BOUNDS_MIB = (150, 1500)
+# figure outside these bounds is not this process alone, or not all of it: the larger is taken.
+LEAST_CONTEXT_MIB, CONTEXT_MIB = 150, 600
 
 Parameters = ParamSpec("Parameters")
 Answer = TypeVar("Answer")
@@ -43,8 +42,8 @@ def prepare(settings: EngineSettings, dtypes: Dtypes) -> torch.device:
 def _prepare_gpu(settings: EngineSettings) -> None:
     if not torch.cuda.is_available():
         raise ModelUnavailable(settings.name, "no CUDA device is visible; choose device cpu.")
-    if settings.dtype == "fp32":
-        torch.backends.cudnn.allow_tf32 = False  # 10 bits of mantissa are not fp32
+    # 10 bits of mantissa are not fp32, and a half-precision model has parts that stay in fp32.
+    torch.backends.cudnn.allow_tf32 = False
     warm_up()
     limit_memory(settings)
 
@@ -81,12 +80,11 @@ def limit_memory(settings: EngineSettings) -> int:
 def context_bytes(total_bytes: int, free_bytes: int, reserved_bytes: int) -> int:
     """What this process holds outside torch's allocator, from what the card says of itself.
 
-    The card counts its other processes too. With them the figure is too large, which costs memory
-    and breaks no promise, until it is beyond belief.
+    The card counts its other processes too, so the figure is never taken for more than
+    CONTEXT_MIB: whether a small fraction can start must not depend on who started before.
     """
     outside = total_bytes - free_bytes - reserved_bytes
-    least, most = CONTEXT_BOUNDS_MIB
-    return outside if least * MIB <= outside <= most * MIB else CONTEXT_MIB * MIB
+    return outside if LEAST_CONTEXT_MIB * MIB <= outside <= CONTEXT_MIB * MIB else CONTEXT_MIB * MIB
 
 
 def allocator_share(memory_fraction: float, total_bytes: int, context_bytes: int) -> float:

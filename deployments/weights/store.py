@@ -44,6 +44,7 @@ from deployments.weights.verify import (
 )
 
 __all__ = [
+    "FAKE_SOURCE",
     "Progress",
     "Weights",
     "cached",
@@ -56,6 +57,7 @@ __all__ = [
 OnProgress = Callable[[Progress], None]
 
 _PLACED_BY_HAND = "placed by hand"
+FAKE_SOURCE = "fake"  # in `Weights.source`
 # Families without weights, for tests of everything around an engine.
 _FAKES = {
     "fake:vad": ("fake-vad", "vad"),
@@ -83,7 +85,7 @@ def ensure(
     """
     if ref in _FAKES:
         family, stage = _FAKES[ref]
-        return Weights(ref, family, stage, Path("."), "fake")
+        return Weights(ref, family, stage, Path("."), FAKE_SOURCE)
     if ref in catalog:
         return _ensure_model(
             catalog[ref],

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from deployments.core.owner import Owner
+from deployments.core.owner import Owner, or_each_alone
 
 
 class Recorder:
@@ -133,3 +133,15 @@ def test_callers_that_come_straight_back_run_together() -> None:
     asyncio.run(scenario())
 
     assert recorder.batches == [[1, 2]] * 3
+
+
+def test_a_job_that_fails_costs_no_other_and_each_is_tried_alone() -> None:
+    def run(model: None, jobs: Sequence[int]) -> list[int]:
+        if 3 in jobs:
+            raise ValueError("three")
+        return [10 * job for job in jobs]
+
+    first, failed, last = or_each_alone(run)(None, [1, 3, 5])
+
+    assert (first, last) == (10, 50)
+    assert isinstance(failed, ValueError)

@@ -61,7 +61,11 @@ def test_the_context_counts_against_the_fraction() -> None:
     ("free_mib", "reserved_mib", "expected_mib"),
     [
         (14_500, 1_000, 500),  # alone on the card
-        (13_600, 1_000, 1_400),  # a small process beside this one: too much is on the safe side
+        (
+            13_600,
+            1_000,
+            CONTEXT_MIB,
+        ),  # a small process beside this one is not taken for its context
         (8_000, 1_000, CONTEXT_MIB),  # a large one: the figure says nothing
         (15_950, 0, CONTEXT_MIB),  # less than any context: the card has not said all
     ],
