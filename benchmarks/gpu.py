@@ -55,7 +55,7 @@ def run(
     batch_audio_s: Annotated[float, typer.Option(help="Most padded seconds in a batch.")] = 1200.0,
     vad_together: Annotated[int, typer.Option(help="Recordings in a step of the VAD.")] = 8,
     repeats: Annotated[int, typer.Option(help="Rounds, of which the median counts.")] = 3,
-    replicas: Annotated[str, typer.Option(help="Processes on the GPU, tried in turn.")] = "1,2,4",
+    replicas: Annotated[str, typer.Option(help="Processes on it, tried in turn.")] = "1,2,4,8",
     sections: Annotated[str, typer.Option(help="Of: all, or names with commas.")] = "all",
     funasr: Annotated[bool, typer.Option(help="AutoModel in the same run.")] = False,
     funasr_files: Annotated[int, typer.Option(help="Recordings that AutoModel reads.")] = 2,
@@ -98,6 +98,7 @@ def run(
                 audios[:funasr_files],
                 device=device,
                 batches_s=[int(n) for n in funasr_batches_s.split(",")],
+                repeats=repeats,
             )
         return figures
 
