@@ -31,6 +31,8 @@ from deployments.core.types import (
 
 logger = logging.getLogger("ray.serve")
 
+CLEANING: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
+
 
 async def fan_out(
     request: str,
@@ -64,13 +66,12 @@ async def fan_out(
             if fresh:
                 yield fresh
     finally:
-        work.stop()
-        if reading:
-            reading.cancel()
-            await asyncio.wait({reading})
-        await source.aclose()
-        if work.submitted:
-            await asyncio.shield(asyncio.ensure_future(_leave(request, calls, work.reports)))
+        # A task of its own: whoever cancels twice (a time-out here, the client there) ends the
+        # waiting for it and nothing else.
+        cleaning = asyncio.create_task(_clean_up(work, reading, source))
+        CLEANING.add(cleaning)
+        cleaning.add_done_callback(CLEANING.discard)
+        await asyncio.shield(cleaning)
 
 
 class _Work:
@@ -148,12 +149,35 @@ class _Work:
             if task:
                 task.cancel()
 
+    async def leave(self) -> None:
+        """Ends the request at the dispatcher, after it has heard how the last chunks went."""
+        await asyncio.gather(*self.reports)
+        try:
+            await self._calls.cancel(self._request)
+        except AsrError as error:
+            logger.warning("The dispatcher did not hear that a request is over: %s", error)
+
     async def _submit(self, lengths_ms: Mapping[int, int]) -> None:
         again, self.submitted = self.submitted, True
         known = await self._calls.submit(
             self._request, lengths_ms, again=again, coming_ms=self._coming_ms
         )
         self.forgotten |= again and not known
+
+
+async def _clean_up(
+    work: _Work,
+    reading: asyncio.Task[list[Segment] | None] | None,
+    source: AsyncGenerator[list[Segment]],
+) -> None:
+    """Stops what is under way and ends the request at the dispatcher."""
+    work.stop()
+    if reading:
+        reading.cancel()
+        await asyncio.wait({reading})
+    await source.aclose()
+    if work.submitted:
+        await work.leave()
 
 
 async def _next(source: AsyncGenerator[list[Segment]]) -> list[Segment] | None:
@@ -240,12 +264,3 @@ async def _report(order: Order, result: ChunkResult, calls: Calls) -> None:
         await calls.finished(Finished(order.order, *cost))
     except AsrError as error:
         logger.warning("The dispatcher did not take a report: %s", error)
-
-
-async def _leave(request: str, calls: Calls, reports: Set[asyncio.Task[None]]) -> None:
-    """Ends the request at the dispatcher, after it has heard how the last chunks went."""
-    await asyncio.gather(*reports)
-    try:
-        await calls.cancel(request)
-    except AsrError as error:
-        logger.warning("The dispatcher did not hear that a request is over: %s", error)

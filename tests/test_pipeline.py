@@ -381,3 +381,22 @@ def test_a_client_that_leaves_costs_no_further_chunk() -> None:
     assert asyncio.run(leave_early()) == 0
     assert calls.cancelled == 1
     assert 0 < calls.n_chunks < 50
+
+
+def test_a_client_that_is_cancelled_twice_is_still_forgotten() -> None:
+    calls = fake_calls(detect_spans=lambda audio: [Span(100 * i, 100 * i + 90) for i in range(50)])
+
+    async def cancel_twice() -> None:
+        pipeline = Pipeline(TEXT_ONLY, calls)
+        events = pipeline.run(wav(np.ones(160_000, np.int16)), TranscribeOptions())
+        await anext(events)
+        leaving = asyncio.create_task(events.aclose())
+        for _ in range(3):
+            await asyncio.sleep(0)
+            leaving.cancel()
+        await asyncio.wait({leaving})
+        await asyncio.sleep(0.05)
+
+    asyncio.run(cancel_twice())
+
+    assert calls.cancelled == 1
