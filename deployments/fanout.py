@@ -31,6 +31,7 @@ from deployments.core.types import (
 
 logger = logging.getLogger("ray.serve")
 
+REPORTS_TIMEOUT_S = 2.0
 CLEANING: set[asyncio.Task[None]] = set()  # the event loop itself keeps no task alive
 
 
@@ -151,7 +152,8 @@ class _Work:
 
     async def leave(self) -> None:
         """Ends the request at the dispatcher, after it has heard how the last chunks went."""
-        await asyncio.gather(*self.reports)
+        if self.reports:  # Serve cancels calls under way with the request that made them
+            await asyncio.wait(self.reports, timeout=REPORTS_TIMEOUT_S)
         try:
             await self._calls.cancel(self._request)
         except AsrError as error:
