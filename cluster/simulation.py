@@ -27,10 +27,10 @@ from cluster.scenario import (
 )
 from deployments.core.events import (
     Action,
-    Died,
     Event,
     Finished,
     GiveUp,
+    Lost,
     Order,
     PoolSize,
     Refuse,
@@ -201,7 +201,7 @@ class Simulation:
         replica.waiting.clear()
         self._start(replica.pool, self.trouble.replace_ms)
         for order in lost:
-            self._tell(Died(order.order))
+            self._tell(Lost(order.order))
 
     def _start(self, pool: str, in_ms: float = 0.0) -> None:
         self._starting[pool] += 1

@@ -17,7 +17,7 @@ from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
 from deployments.core.errors import AsrError, Overloaded, TimedOut
-from deployments.core.scheduling import Finished, GiveUp, Order
+from deployments.core.events import Finished, GiveUp, Lost, Order
 from deployments.core.types import (
     Audio,
     ChunkResult,
@@ -53,7 +53,7 @@ class Calls(Protocol):
     ) -> bool: ...
     async def orders(self, request: str) -> list[Order | GiveUp] | None: ...
     async def finished(self, report: Finished) -> None: ...
-    async def died(self, order: int) -> bool: ...
+    async def lost(self, report: Lost) -> bool: ...
     async def cancel(self, request: str) -> None: ...
 
 
@@ -143,9 +143,9 @@ class HandleCalls:
     async def finished(self, report: Finished) -> None:
         await self._again(self._dispatcher.finished.remote, "dispatcher", report)
 
-    async def died(self, order: int) -> bool:
+    async def lost(self, report: Lost) -> bool:
         """Whether the dispatcher knew the order and will place its segments again."""
-        return bool(await self._again(self._dispatcher.died.remote, "dispatcher", order))
+        return bool(await self._again(self._dispatcher.lost.remote, "dispatcher", report))
 
     async def cancel(self, request: str) -> None:
         await self._again(self._dispatcher.cancel.remote, "dispatcher", request)

@@ -16,21 +16,21 @@ from ray import serve
 
 from deployments.config import AutoscalingSettings, DispatcherSettings
 from deployments.core.errors import Overloaded
-from deployments.core.planning import PoolSpec
-from deployments.core.scheduling import (
+from deployments.core.events import (
     Action,
     Cancel,
-    Died,
     Event,
     Finished,
     GiveUp,
+    Lost,
     Order,
     PoolSize,
     Refuse,
-    Scheduler,
     Submit,
     Tick,
 )
+from deployments.core.planning import PoolSpec
+from deployments.core.scheduling import Scheduler
 
 logger = logging.getLogger("ray.serve")
 
@@ -107,10 +107,10 @@ class Dispatcher:
     async def finished(self, report: Finished) -> None:
         self._do(report)
 
-    async def died(self, order: int) -> bool:
+    async def lost(self, report: Lost) -> bool:
         """Whether the order was given here; if so its segments are placed again."""
-        known = self._scheduler.knows(order)
-        self._do(Died(order))
+        known = self._scheduler.knows(report.order)
+        self._do(report)
         return known
 
     async def cancel(self, request: str) -> None:

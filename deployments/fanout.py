@@ -18,7 +18,7 @@ import numpy as np
 
 from deployments.calls import Calls, ReplicaDied
 from deployments.core.errors import AsrError, TimedOut
-from deployments.core.scheduling import Finished, GiveUp, Order
+from deployments.core.events import Finished, GiveUp, Lost, Order
 from deployments.core.segments import LOST, Answer, segment_audio
 from deployments.core.types import (
     SAMPLES_PER_MS,
@@ -107,8 +107,8 @@ class _Work:
         for task in [task for task in self.under_way if task in done]:
             order = self.under_way.pop(task)
             result = _result(task, order)
-            if result is None:
-                self.forgotten |= not await self._calls.died(order.order)
+            if isinstance(result, Lost):
+                self.forgotten |= not await self._calls.lost(result)
                 continue
             found |= _answers(order, result)
             # In the background: a slow dispatcher keeps no answer from its reader.
@@ -230,8 +230,8 @@ async def _send(
     return await calls.recognise(order.pool, np.concatenate(pieces), lengths, hints)
 
 
-def _result(task: asyncio.Task[ChunkResult], order: Order) -> ChunkResult | None:
-    """The chunk's result; None if it was lost and may be tried elsewhere.
+def _result(task: asyncio.Task[ChunkResult], order: Order) -> ChunkResult | Lost:
+    """The chunk's result, or that it was lost and may be tried elsewhere.
 
     So is, once, a chunk of which no segment could be read: the replica may be what is broken.
     """
@@ -239,10 +239,11 @@ def _result(task: asyncio.Task[ChunkResult], order: Order) -> ChunkResult | None
     if error is None:
         result = task.result()
         none_read = all(recognition.error for recognition in result.recognitions)
-        return None if none_read and order.attempt == 1 else result
-    if not isinstance(error, ReplicaDied | TimedOut):
-        logger.error("A chunk failed in an unexpected way.", exc_info=error)
-    return None
+        return Lost(order.order, replica_lives=True) if none_read and order.attempt == 1 else result
+    if isinstance(error, ReplicaDied | TimedOut):
+        return Lost(order.order)
+    logger.error("A chunk failed in an unexpected way.", exc_info=error)
+    return Lost(order.order, replica_lives=True)
 
 
 def _answers(order: Order, result: ChunkResult) -> dict[int, Answer]:

@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 
 from deployments.calls import ReplicaDied
 from deployments.core.chunks import Chunk, ChunkRunner
-from deployments.core.planning import PoolSpec
-from deployments.core.scheduling import (
+from deployments.core.events import (
     Cancel,
-    Died,
     Event,
     Finished,
     GiveUp,
+    Lost,
     Order,
     PoolSize,
-    Scheduler,
     Submit,
 )
+from deployments.core.planning import PoolSpec
+from deployments.core.scheduling import Scheduler
 from deployments.core.types import (
     Audio,
     ChunkResult,
@@ -168,9 +168,9 @@ class InProcessCalls:
         self.n_reports += 1
         self._do(report)
 
-    async def died(self, order: int) -> bool:
-        known = self._scheduler.knows(order)
-        self._do(Died(order))
+    async def lost(self, report: Lost) -> bool:
+        known = self._scheduler.knows(report.order)
+        self._do(report)
         return known
 
     async def cancel(self, request: str) -> None:

@@ -43,10 +43,11 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
-class Died:
-    """A chunk was lost with its replica; it may go elsewhere."""
+class Lost:
+    """A chunk was not answered, mostly because its replica died; it may go elsewhere."""
 
     order: int
+    replica_lives: bool = False  # it answered, but could read nothing of the chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Tick:
     """Time has passed: the chunks that are late are looked at."""
 
 
-Event: TypeAlias = PoolSize | Submit | Finished | Died | Cancel | Tick
+Event: TypeAlias = PoolSize | Submit | Finished | Lost | Cancel | Tick
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from deployments.core.backlog import Request
-from deployments.core.events import Finished, Order
+from deployments.core.events import Finished, Lost, Order
 from deployments.core.pools import PoolState
 
 HEDGE_MS = 200.0  # a chunk is late from here on, and from half its time on
@@ -122,15 +122,15 @@ class Ledger:
             del self.requests[request.name]
         pool.learn(event.padded_ms, event.busy_ms, event.replica, event.share)
 
-    def lose(self, now_ms: float, order_id: int) -> tuple[str, tuple[int, ...]] | None:
-        """The order's replica died: its segments go again; returns those that are given up."""
-        sent = self.orders.get(order_id)
+    def lose(self, now_ms: float, event: Lost) -> tuple[str, tuple[int, ...]] | None:
+        """The order's segments go again; returns those that are given up."""
+        sent = self.orders.get(event.order)
         if sent is None:
             return None
         order = sent.order
-        if self.pools[order.pool].died(now_ms):
+        if not event.replica_lives and self.pools[order.pool].died(now_ms):
             self.version += 1
-        lost = self._close(now_ms, order_id)
+        lost = self._close(now_ms, event.order)
         request = self.requests.get(order.request)
         if request is None or not lost:
             return None

@@ -19,10 +19,10 @@ from deployments.core.backlog import Request
 from deployments.core.events import (
     Action,
     Cancel,
-    Died,
     Event,
     Finished,
     GiveUp,
+    Lost,
     Order,
     PoolSize,
     Refuse,
@@ -33,21 +33,6 @@ from deployments.core.ledger import Ledger
 from deployments.core.placing import Placing
 from deployments.core.planning import PoolSpec
 from deployments.core.pools import PoolState
-
-__all__ = [
-    "Action",
-    "Cancel",
-    "Died",
-    "Event",
-    "Finished",
-    "GiveUp",
-    "Order",
-    "PoolSize",
-    "Refuse",
-    "Scheduler",
-    "Submit",
-    "Tick",
-]
 
 INTERACTIVE_MS = 60_000  # a request of less speech is one that somebody waits for
 
@@ -79,8 +64,8 @@ class Scheduler:
                 self._add(event)
             case Finished():
                 self._ledger.finish(now_ms, event)
-            case Died(order):
-                actions += self._lose(now_ms, order)
+            case Lost():
+                actions += self._lose(now_ms, event)
             case Cancel(request):
                 self._cancel(now_ms, request)
             case Tick():
@@ -150,8 +135,8 @@ class Scheduler:
         if request.over:
             del self._requests[event.request]
 
-    def _lose(self, now_ms: float, order: int) -> Iterable[Action]:
-        lost = self._ledger.lose(now_ms, order)
+    def _lose(self, now_ms: float, event: Lost) -> Iterable[Action]:
+        lost = self._ledger.lose(now_ms, event)
         return [GiveUp(*lost)] if lost else []
 
     def _cancel(self, now_ms: float, name: str) -> None:

@@ -9,18 +9,18 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deployments.core.planning import PoolSpec
-from deployments.core.scheduling import (
+from deployments.core.events import (
     Cancel,
-    Died,
     Finished,
     GiveUp,
+    Lost,
     Order,
     PoolSize,
     Refuse,
-    Scheduler,
     Submit,
 )
+from deployments.core.planning import PoolSpec
+from deployments.core.scheduling import Scheduler
 
 FAST = PoolSpec("fast", 120_000, speed=400.0, overhead_ms=30, max_ongoing=8, start_ms=30_000)
 SLOW = PoolSpec("slow", 60_000, speed=100.0, overhead_ms=50, max_ongoing=8, start_ms=30_000)
@@ -123,9 +123,9 @@ def test_a_lost_chunk_goes_again_once_and_is_then_given_up() -> None:
     (first,) = scheduler.on_event(0, Submit("r", {0: 5_000}))
     assert isinstance(first, Order)
 
-    (second,) = scheduler.on_event(1, Died(first.order))
+    (second,) = scheduler.on_event(1, Lost(first.order))
     assert isinstance(second, Order)
-    given_up = scheduler.on_event(2, Died(second.order))
+    given_up = scheduler.on_event(2, Lost(second.order))
 
     assert (first.attempt, second.attempt) == (1, 2)
     assert given_up == [GiveUp("r", (0,))]
@@ -138,7 +138,7 @@ def test_segments_that_are_submitted_again_while_placed_are_not_placed_twice() -
     assert isinstance(order, Order)
 
     again = scheduler.on_event(1, Submit("r", {0: 5_000}))
-    (retry,) = scheduler.on_event(2, Died(order.order))
+    (retry,) = scheduler.on_event(2, Lost(order.order))
 
     assert again == []
     assert isinstance(retry, Order)
@@ -152,7 +152,7 @@ def test_a_report_that_comes_twice_changes_nothing() -> None:
     scheduler.on_event(1, Finished(order.order, 5_000, 50.0))
 
     again = scheduler.on_event(2, Finished(order.order, 5_000, 50.0))
-    died = scheduler.on_event(3, Died(order.order))
+    died = scheduler.on_event(3, Lost(order.order))
 
     assert again == died == []
 
@@ -242,7 +242,7 @@ def test_every_segment_is_answered_once_or_given_up_whatever_dies(data: st.DataO
             settled += action.segments
             continue
         assert isinstance(action, Order)
-        event = Died(action.order) if data.draw(st.booleans()) else Finished(action.order, 1, 1.0)
+        event = Lost(action.order) if data.draw(st.booleans()) else Finished(action.order, 1, 1.0)
         settled += action.segments if isinstance(event, Finished) else ()
         open_orders += scheduler.on_event(now_ms, event)
 

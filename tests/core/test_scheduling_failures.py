@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from deployments.core.events import (
     Action,
     Cancel,
-    Died,
     Event,
     Finished,
     GiveUp,
+    Lost,
     Order,
     PoolSize,
     Submit,
@@ -51,7 +51,7 @@ def _until_given_up(scheduler: Scheduler, poisoned: set[int]) -> tuple[list[int]
         lost = bool(poisoned & set(action.segments))
         n_lost += lost
         answered += () if lost else action.segments
-        event: Event = Died(action.order) if lost else Finished(action.order, 5_000, 62.5)
+        event: Event = Lost(action.order) if lost else Finished(action.order, 5_000, 62.5)
         open_orders += scheduler.on_event(now_ms, event)
     return sorted(answered), given_up, n_lost
 
@@ -70,7 +70,7 @@ def test_a_lost_chunk_goes_to_another_pool() -> None:
     scheduler = _scheduler((FAST, 1), (SLOW, 1))
     (first,) = _orders(scheduler.on_event(0, Submit("r", {0: 3_000})))
 
-    (second,) = _orders(scheduler.on_event(10, Died(first.order)))
+    (second,) = _orders(scheduler.on_event(10, Lost(first.order)))
 
     assert (first.pool, second.pool) == ("fast", "slow")
 
@@ -83,7 +83,7 @@ def test_a_late_chunk_goes_to_an_idle_replica_too_and_counts_once() -> None:
     (second,) = _orders(scheduler.on_event(1_000, Tick()))
     again = scheduler.on_event(5_000, Tick())
     answered = scheduler.on_event(5_100, Finished(second.order, 3_000, 80.0, "slow#0"))
-    lost = scheduler.on_event(5_200, Died(first.order))
+    lost = scheduler.on_event(5_200, Lost(first.order))
 
     assert early == again == answered == lost == []
     assert (second.pool, second.segments) == ("slow", (0,))
@@ -95,8 +95,8 @@ def test_of_two_copies_one_may_die() -> None:
     (first,) = _orders(scheduler.on_event(0, Submit("r", {0: 3_000})))
     (second,) = _orders(scheduler.on_event(1_000, Tick()))
 
-    after_one = scheduler.on_event(1_100, Died(second.order))
-    after_both = scheduler.on_event(1_200, Died(first.order))
+    after_one = scheduler.on_event(1_100, Lost(second.order))
+    after_both = scheduler.on_event(1_200, Lost(first.order))
 
     assert after_one == []
     assert [order.segments for order in _orders(after_both)] == [(0,)]
@@ -126,7 +126,7 @@ def test_what_a_vanished_pool_had_goes_to_the_others() -> None:
     on_fast = [order for order in sent if order.pool == "fast"]
     scheduler.on_event(5, PoolSize("fast", 0))
 
-    again = [o for order in on_fast for o in _orders(scheduler.on_event(10, Died(order.order)))]
+    again = [o for order in on_fast for o in _orders(scheduler.on_event(10, Lost(order.order)))]
 
     assert on_fast
     assert {order.pool for order in again} == {"slow"}
@@ -136,14 +136,24 @@ def test_a_dead_replica_is_not_counted_although_serve_still_does() -> None:
     scheduler = _scheduler((SLOW, 2))
     orders = _orders(scheduler.on_event(0, Submit("r", dict.fromkeys(range(50), 30_000))))
 
-    scheduler.on_event(1_000, Died(orders[0].order))
-    scheduler.on_event(1_001, Died(orders[1].order))  # the same replica's second chunk
+    scheduler.on_event(1_000, Lost(orders[0].order))
+    scheduler.on_event(1_001, Lost(orders[1].order))  # the same replica's second chunk
     soon = scheduler.snapshot()["slow"]["replicas"]
     scheduler.on_event(3_000, PoolSize("slow", 2))
     still = scheduler.snapshot()["slow"]["replicas"]
     scheduler.on_event(20_000, PoolSize("slow", 2))
 
     assert (soon, still, scheduler.snapshot()["slow"]["replicas"]) == (1, 1, 2)
+
+
+def test_a_replica_that_could_read_nothing_is_still_counted() -> None:
+    scheduler = _scheduler((SLOW, 2))
+    (order,) = _orders(scheduler.on_event(0, Submit("r", {0: 30_000})))
+
+    again = _orders(scheduler.on_event(1_000, Lost(order.order, replica_lives=True)))
+
+    assert [o.attempt for o in again] == [2]
+    assert scheduler.snapshot()["slow"]["replicas"] == 2
 
 
 pools = st.lists(
@@ -206,7 +216,7 @@ class _World:
             self.settle(order.request, fresh)
         padded_ms = self.data.draw(st.integers(1, 300_000))
         replica = f"{order.pool}#{self.data.draw(st.integers(0, 3))}"
-        self.tell(Finished(order.order, padded_ms, 50.0, replica) if well else Died(order.order))
+        self.tell(Finished(order.order, padded_ms, 50.0, replica) if well else Lost(order.order))
 
 
 @settings(max_examples=100, deadline=None)
@@ -260,7 +270,7 @@ def test_a_cancelled_request_leaves_nothing_behind() -> None:
     scheduler.on_event(5_000, Tick())
 
     scheduler.on_event(5_001, Cancel("r"))
-    late = scheduler.on_event(5_002, Died(orders[0].order))
+    late = scheduler.on_event(5_002, Lost(orders[0].order))
 
     assert late == []
     assert scheduler.queue_s() == scheduler.waiting_s == scheduler.backlog_s == 0
