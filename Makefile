@@ -14,6 +14,9 @@ MADE_FROM := $(patsubst $(VENV)/.made-from-%,requirements/%,$(firstword $(wildca
 REQUIREMENTS ?= $(or $(MADE_FROM),requirements/cpu.txt)
 STAMP := $(VENV)/.made-from-$(notdir $(REQUIREMENTS))
 
+FAST := not ray and not gpu and not slow and not bench
+PARALLEL := -n auto --maxprocesses 8 --dist loadfile# a file's models are made once
+
 IS_SUPPORTED := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))
 PYTHON ?= $(firstword $(foreach p,python3 python3.11 python3.12,$(shell $(p) -c '$(IS_SUPPORTED)' 2>/dev/null && echo $(p))))
 
@@ -38,10 +41,11 @@ check: $(STAMP)  ## format, lint, types, import contracts and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -m "not ray and not gpu and not slow and not bench"
+	$(BIN)/pytest -q $(PARALLEL) -m "$(FAST)"
 
 test: $(STAMP)  ## every test that needs no GPU and no model hub, real Ray included
-	$(BIN)/pytest -m "not gpu and not bench"
+	$(BIN)/pytest $(PARALLEL) -m "$(FAST)"
+	$(BIN)/pytest -m "(ray or slow) and not gpu and not bench"
 
 fix: $(STAMP)  ## format, and mend what the linter can
 	$(BIN)/ruff check --fix .

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.autoscale import run_day, waits
 from benchmarks.fluid import Moment
 
@@ -20,6 +22,7 @@ def test_what_is_done_in_its_own_step_did_not_wait_and_the_rest_waits_until_all_
     assert waits(trace) == [0.0, 10.0]
 
 
+@pytest.mark.slow
 def test_over_a_day_the_fleet_turns_no_more_often_than_its_load_and_drains_in_time(
     tmp_path: Path,
 ) -> None:

@@ -6,6 +6,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from benchmarks.punctuation import Compared, compared, drawn_document, run
 from benchmarks.random_models import Size
 from deployments.core.types import MarkedWord, PunctuationStep, PunctuationTask
@@ -45,6 +47,7 @@ def test_a_document_has_words_of_the_vocabulary_and_no_specials() -> None:
     assert set(words) == {"一", "ba"}
 
 
+@pytest.mark.slow
 def test_a_small_run_finds_the_texts_identical() -> None:
     figures = run(documents=3, words=50, long_words=70, repeats=1, size=Size.TINY)
 

@@ -178,6 +178,7 @@ def square(period_s: float, high: float) -> Callable[[float], float]:
     return lambda now_s: high if now_s % period_s < period_s / 2 else 0.0
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(st.floats(20, 200), st.floats(5, 60))
 def test_a_square_wave_shorter_than_two_thirds_of_the_window_does_not_make_the_fleet_swing(
@@ -200,6 +201,7 @@ def test_a_slow_square_wave_is_followed_up_and_down_once_a_period(
     assert direction_changes(trace) <= 2 * n_periods
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(st.floats(1, 150))
 def test_a_steady_load_is_met_and_the_fleet_then_rests(load: float) -> None:

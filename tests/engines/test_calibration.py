@@ -172,6 +172,7 @@ def test_peaks_without_a_slope_give_no_line(useless: tuple[tuple[float, int], ..
     assert fit(peaks(*useless)) is None
 
 
+@pytest.mark.slow
 def test_a_rehearsal_reads_as_many_tokens_as_a_hurried_speaker(case: Case) -> None:
     class Counted(Paraformer):
         n_tokens = 0

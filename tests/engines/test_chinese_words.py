@@ -44,6 +44,7 @@ def original(user_dict: Path) -> jieba.Tokenizer:
     return tokenizer
 
 
+@pytest.mark.slow
 @given(words=TEXTS)
 @settings(max_examples=300, deadline=None)
 def test_words_are_cut_as_by_jieba_or_in_an_equally_probable_way(

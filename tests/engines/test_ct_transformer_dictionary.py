@@ -94,6 +94,7 @@ def test_most_words_of_the_documents_are_in_the_vocabulary(model_dir: Path) -> N
     assert {"云端推理", "语音识别"} <= set(tokens)
 
 
+@pytest.mark.slow
 def test_a_text_alone_is_marked_as_in_funasr(engine: CtTransformer, expected: list[str]) -> None:
     found = [printed(engine.punctuate([PunctuationTask(words)])[0].done) for words in DOCUMENTS]
 

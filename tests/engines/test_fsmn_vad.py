@@ -74,6 +74,7 @@ def assert_equal_to_funasr(model_dir: Path, audios: Sequence[Audio]) -> None:
     assert sum(map(len, expected)) > len(audios) / 2
 
 
+@pytest.mark.slow
 def test_spans_of_an_energy_detector_are_those_of_funasr(tiny_vad_dir: Path) -> None:
     assert_equal_to_funasr(tiny_vad_dir, [generated(i) for i in range(0, N_GENERATED, 4)])
 
@@ -190,6 +191,7 @@ def test_half_precision_is_refused(tiny_vad_dir: Path) -> None:
         FsmnVad(tiny_vad_dir, EngineSettings(dtype="fp16"))
 
 
+@pytest.mark.slow
 def test_the_way_of_a_gpu_finds_the_same_spans(
     tiny_vad_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

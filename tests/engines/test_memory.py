@@ -47,6 +47,7 @@ def chunk(audios: Sequence[Any]) -> Chunk:
     return Chunk(np.concatenate(audios), tuple(len(a) for a in audios), NO_HINTS)
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(case: Case) -> None:
     engine = SmallMemory(case.model_dir, EngineSettings())
     audios = [audio for audio in case.audios if len(audio) > SAMPLE_RATE_HZ // 2][:24]

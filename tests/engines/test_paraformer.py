@@ -101,6 +101,7 @@ def test_words_are_in_order_inside_their_segment_and_make_up_the_text(case: Case
     assert [r.text for r in recognitions] == joined
 
 
+@pytest.mark.slow
 def test_word_times_are_those_of_funasr_cut_to_the_segment(case: Case) -> None:
     recognitions = case.engine.transcribe(case.audios, NO_HINTS)
 

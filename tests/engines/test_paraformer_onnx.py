@@ -73,7 +73,7 @@ def read_in_batches(engine: ParaformerOnnx, audios: Sequence[Audio], seed: int) 
     return readings
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_float_graphs_read_in_any_batch_as_the_torch_engine_alone(
     exported: Exported, seed: int
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,6 +32,7 @@ def read(pieces: Pieces, n_readers: int, seed: int, p_mark: float) -> list[tuple
     return list(pieces.path())
 
 
+@pytest.mark.slow
 @given(
     n_carry=st.integers(0, 30),
     n_new=st.integers(0, 900),

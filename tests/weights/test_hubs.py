@@ -145,6 +145,7 @@ def test_what_an_earlier_run_left_is_thrown_away_when_it_leads_to_a_wrong_hash(
     assert (weights.path / "model.pt").read_bytes() == CONTENTS["model.pt"]
 
 
+@pytest.mark.slow
 def test_a_stalled_connection_is_given_up_and_the_next_source_is_asked(
     hub: FakeHub, tmp_path: Path
 ) -> None:

