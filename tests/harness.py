@@ -9,9 +9,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import numpy as np
+
+from benchmarks.recordings import wav_bytes
 from deployments.calls import ReplicaDied
+from deployments.core import types
 from deployments.core.chunks import Chunk, ChunkRunner
 from deployments.core.events import (
     Cancel,
@@ -28,12 +32,40 @@ from deployments.core.scheduling import Scheduler
 from deployments.core.types import (
     Audio,
     ChunkResult,
+    Delta,
+    Done,
     Hints,
     PunctuationStep,
     PunctuationTask,
     Recognition,
     Span,
+    TranscribeOptions,
+    Transcript,
+    Upload,
 )
+from deployments.engines.protocols import EngineSettings, asr_info
+from deployments.router import Pipeline, RouterPlan
+
+PLAN = RouterPlan(
+    engine=asr_info("paraformer", EngineSettings(name="tiny")),
+    languages=("zh",),
+    punctuate=True,
+    pools={},
+    notes=(),
+    max_audio_s=3600.0,
+    max_prompt_chars=100,
+    max_hotwords=3,
+    decode_threads=1,
+    decode_timeout_s=60.0,
+    request_timeout_s=60.0,
+)
+TEXT_ONLY = replace(
+    PLAN,
+    engine=asr_info("whisper-onnx", EngineSettings(name="whisper-small")),
+    languages=("zh", "en"),
+    punctuate=False,
+)
+ONE_REPLICA = {"only": (1, PoolSpec("only", 1, 10.0, 0.0, 1, 0.0))}  # one segment at a time
 
 
 @dataclass(frozen=True)
@@ -177,3 +209,31 @@ class InProcessCalls:
         self.cancelled += 1
         self._mail.pop(request, None)
         self._do(Cancel(request))
+
+
+def echo(batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
+    """An engine that reads nothing but lengths, in samples."""
+    return [Recognition(f"{len(item)}") for item in batch]
+
+
+def upload(audio: Audio) -> Upload:
+    """The samples as a client would send them."""
+    return np.frombuffer(wav_bytes(audio), np.uint8)
+
+
+async def events_of(
+    calls: InProcessCalls, audio: Audio, options: TranscribeOptions, plan: RouterPlan
+) -> list[types.Event]:
+    return [event async for event in Pipeline(plan, calls).run(upload(audio), options)]
+
+
+def run(
+    calls: InProcessCalls,
+    audio: Audio,
+    options: TranscribeOptions | None = None,
+    plan: RouterPlan = PLAN,
+) -> tuple[Transcript, str]:
+    """The transcript, and the deltas joined."""
+    events = asyncio.run(events_of(calls, audio, options or TranscribeOptions(), plan))
+    assert isinstance(events[-1], Done)
+    return events[-1].transcript, "".join(e.text for e in events if isinstance(e, Delta))

@@ -11,8 +11,7 @@ import pytest
 from deployments.core.errors import Overloaded
 from deployments.core.events import Finished
 from deployments.core.types import Audio, Done, Event, Progress, Span, TranscribeOptions
-from tests.harness import InProcessCalls
-from tests.test_pipeline import ONE_REPLICA, TEXT_ONLY, echo, events_of, run, wav
+from tests.harness import ONE_REPLICA, TEXT_ONLY, InProcessCalls, echo, events_of, run
 
 
 class Slow(InProcessCalls):
@@ -45,8 +44,8 @@ def test_recognition_begins_while_the_recording_is_read() -> None:
     calls = slow_calls()
 
     async def events() -> list[Event]:
-        upload = wav(np.ones(64_000, np.int16))
-        return await asyncio.wait_for(events_of(calls, upload, TranscribeOptions(), TEXT_ONLY), 5)
+        audio = np.ones(64_000, np.int16)
+        return await asyncio.wait_for(events_of(calls, audio, TranscribeOptions(), TEXT_ONLY), 5)
 
     came = asyncio.run(events())
 
@@ -61,8 +60,8 @@ def test_a_client_that_leaves_ends_the_reading() -> None:
     calls = slow_calls()
 
     async def leave_early() -> None:
-        upload = wav(np.ones(64_000, np.int16))
-        waiting = asyncio.create_task(events_of(calls, upload, TranscribeOptions(), TEXT_ONLY))
+        audio = np.ones(64_000, np.int16)
+        waiting = asyncio.create_task(events_of(calls, audio, TranscribeOptions(), TEXT_ONLY))
         await calls.began.wait()
         waiting.cancel()
         await asyncio.wait_for(calls.ended.wait(), 5)

@@ -16,12 +16,12 @@ import ray
 from ray import serve
 from ray.cluster_utils import Cluster
 
+from benchmarks.recordings import wav_bytes
 from benchmarks.synthetic_audio import voice
 from clients.ray_handle import Transcriber
 from deployments.app import build
 from deployments.config import AppConfig
 from deployments.serve import load_config
-from tests.e2e.test_bad_input import wav
 
 FAKES = {"vad": "fake:vad", "asr": "fake:asr", "punctuation": "fake:punctuation"}
 MACHINES = [("T4", 2, 5), ("L4", 1, 3)]  # type, cards, CPUs
@@ -36,7 +36,7 @@ def main(path: Path) -> dict[str, object]:
         config = load_config(path)
         serve.start(proxy_location="Disabled")
         serve.run(build(all_at_once(config)), route_prefix=None)
-        recording = wav(voice(20_000, seed=1))
+        recording = wav_bytes(voice(20_000, seed=1))
         transcript = Transcriber().transcribe(recording)
         return {
             "dtype": config.dtype,

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from ray import serve
 
+from benchmarks.recordings import wav_bytes
 from benchmarks.synthetic_audio import voice
 from deployments.config import AppConfig
 from deployments.deploy import deploy
 from deployments.dispatcher import running_replicas
 from deployments.serve import running
 from tests.e2e.conftest import free_port
-from tests.e2e.test_bad_input import PATH, wav
+from tests.e2e.test_bad_input import PATH
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -86,7 +87,7 @@ def test_pools_grow_cheap_first_drain_and_shrink_to_nothing(url: str) -> None:
     watch = Watch()
 
     def post(_: int) -> str:
-        files = {"file": ("recording.wav", wav(speech))}
+        files = {"file": ("recording.wav", wav_bytes(speech))}
         return str(httpx.post(url + PATH, files=files, timeout=150).json()["text"])
 
     with ThreadPoolExecutor(8) as pool:

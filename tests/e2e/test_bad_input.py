@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import wave
 from collections.abc import Mapping
 
 import httpx
 import numpy as np
 import pytest
 
-from deployments.core.types import Audio
+from benchmarks.recordings import wav_bytes
 from tests.core.encode import encode, encode_picture_only, sine
 from tests.e2e.conftest import MAX_AUDIO_S, SAMPLE, Service
 
@@ -19,17 +17,7 @@ pytestmark = pytest.mark.ray
 PATH = "/v1/audio/transcriptions"
 
 
-def wav(audio: Audio) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setnchannels(1)
-        writer.setsampwidth(2)
-        writer.setframerate(16_000)
-        writer.writeframes(audio.tobytes())
-    return file.getvalue()
-
-
-SECOND = wav(sine(440, rate_hz=16_000, n_samples=16_000))
+SECOND = wav_bytes(sine(440, rate_hz=16_000, n_samples=16_000))
 FLAC = encode(
     sine(440, rate_hz=16_000, n_samples=48_000)[None],
     rate_hz=16_000,
@@ -57,7 +45,7 @@ Fields = Mapping[str, str | list[str]]
         pytest.param(FLAC[: len(FLAC) // 2], 400, "invalid_audio", id="truncated-flac"),
         pytest.param(b"fLaC" + bytes(range(256)) * 8, 400, "invalid_audio", id="broken-flac"),
         pytest.param(encode_picture_only("mp4"), 400, "invalid_audio", id="video-without-sound"),
-        pytest.param(wav(np.zeros(0, np.int16)), 400, "invalid_audio", id="zero-length"),
+        pytest.param(wav_bytes(np.zeros(0, np.int16)), 400, "invalid_audio", id="zero-length"),
         pytest.param(TOO_LONG, 413, "audio_too_long", id="too-long"),
         pytest.param(SECOND + bytes(9_000_000), 413, "upload_too_large", id="too-large"),
     ],
@@ -151,7 +139,9 @@ def test_what_is_not_there_is_json_too(
 def test_silence_and_noise_give_an_empty_transcript(service: Service, level: int) -> None:
     noise = np.random.default_rng(0).normal(0, level, 32_000).astype(np.int16)
 
-    response = httpx.post(service.url + PATH, files={"file": ("noise.wav", wav(noise))}, timeout=60)
+    response = httpx.post(
+        service.url + PATH, files={"file": ("noise.wav", wav_bytes(noise))}, timeout=60
+    )
 
     assert response.status_code == 200
     assert response.json()["text"] == ""

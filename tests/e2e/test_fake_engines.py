@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from ray import serve
 
+from benchmarks.recordings import wav_bytes
 from benchmarks.synthetic_audio import voice
 from deployments.app import build
 from deployments.config import AppConfig
 from deployments.core.types import Audio
 from deployments.engines.fake import POISON
 from tests.e2e.conftest import Service
-from tests.e2e.test_bad_input import PATH, assert_error, wav
+from tests.e2e.test_bad_input import PATH, assert_error
 
 pytestmark = pytest.mark.ray
 
@@ -38,7 +39,7 @@ def fakes(service: Service, request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def post(url: str, audio: Audio, **fields: str) -> httpx.Response:
-    files = {"file": ("recording.wav", wav(audio))}
+    files = {"file": ("recording.wav", wav_bytes(audio))}
     return httpx.post(url + PATH, data=fields, files=files, timeout=60)
 
 

@@ -20,10 +20,11 @@ import ray
 from ray import serve
 from ray.cluster_utils import Cluster
 
+from benchmarks.recordings import wav_bytes
 from benchmarks.synthetic_audio import voice
 from deployments.config import AppConfig
 from deployments.deploy import deploy
-from tests.e2e.test_bad_input import PATH, wav
+from tests.e2e.test_bad_input import PATH
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 CONF = Path(__file__).parent.parent.parent / "cluster" / "nginx" / "nginx.conf"
@@ -47,7 +48,7 @@ class TwoNodes:
     def post(self, seed: int) -> httpx.Response:
         """Fifty seconds of speech in ten segments, through nginx."""
         parts = [part for i in range(10) for part in (voice(5000, seed=10 * seed + i), PAUSE)]
-        files = {"file": ("recording.wav", wav(np.concatenate(parts)))}
+        files = {"file": ("recording.wav", wav_bytes(np.concatenate(parts)))}
         form = {"response_format": "detailed_json"}
         return httpx.post(self.url + PATH, files=files, data=form, timeout=90)
 
