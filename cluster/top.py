@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -47,13 +48,13 @@ def watch(
     again: Callable[[], Picture], picture: Picture, console: Console, interval_s: float
 ) -> None:
     """Shows pictures until interrupted."""
-    try:
-        with Live(render(picture), console=console, screen=True, auto_refresh=False) as live:
-            while True:
-                time.sleep(interval_s)
-                live.update(render(again()), refresh=True)
-    except KeyboardInterrupt:
-        pass
+    with (
+        contextlib.suppress(KeyboardInterrupt),  # Ctrl-C is how it ends
+        Live(render(picture), console=console, screen=True, auto_refresh=False) as live,
+    ):
+        while True:
+            time.sleep(interval_s)
+            live.update(render(again()), refresh=True)
 
 
 def look(ask: Ask, client: httpx.Client, url: str, problems: tuple[str, ...]) -> Picture:
