@@ -129,6 +129,8 @@ def service_line(service: Mapping[str, Any]) -> str:
         parts.append(stages)
     if service.get("requests") is not None:
         parts.append(f"{service['requests']} requests under way")
+    if service.get("waiting_audio_s") is not None:
+        parts.append(f"{service['waiting_audio_s']:,.0f} s of audio waiting for a pool")
     if service.get("queue_s") is not None:
         parts.append(f"{service['queue_s']:,.1f} s of work queued")
     if service.get("reason"):

@@ -31,6 +31,7 @@ from deployments.core.events import (
 )
 from deployments.core.planning import PoolSpec
 from deployments.core.scheduling import Scheduler
+from deployments.core.tally import Tally
 
 logger = logging.getLogger("ray.serve")
 
@@ -69,6 +70,7 @@ class Dispatcher:
         self._accepted_s = 0.0  # audio taken since this instance began
         self._settings = settings
         self._deployments = deployments
+        self._tallies = {name: Tally() for name in self._pools}
         self._running: dict[str, int] = {}
         self._mailboxes: dict[str, _Mailbox] = {}
         self._watch: asyncio.Task[None] | None = None
@@ -105,6 +107,9 @@ class Dispatcher:
         return orders
 
     async def finished(self, report: Finished) -> None:
+        pool = self._scheduler.pool_of(report.order)
+        if pool is not None:
+            self._tallies[pool].add(report)
         self._do(report)
 
     async def lost(self, report: Lost) -> bool:
@@ -118,12 +123,18 @@ class Dispatcher:
         self._do(Cancel(request))
 
     async def snapshot(self) -> dict[str, Any]:
-        """Running replicas of every stage and pool, and the pools' load."""
+        """Running replicas of every stage and pool, and the pools' load and costs."""
         await self._ensure_watching()
         return {
             "running": dict(self._running),
-            "pools": self._scheduler.snapshot(),
+            "pools": {
+                name: figures
+                | {"padding": self._tallies[name].padding}
+                | {"ooms": self._tallies[name].n_out_of_memory}
+                for name, figures in self._scheduler.snapshot().items()
+            },
             "requests": len(self._mailboxes),
+            "waiting_audio_s": self._scheduler.waiting_s,
             "queue_s": self._scheduler.queue_s(),
         }
 

@@ -263,7 +263,15 @@ def _answers(order: Order, result: ChunkResult) -> dict[int, Answer]:
 async def _report(order: Order, result: ChunkResult, calls: Calls) -> None:
     """Tells the dispatcher; an answer that is there is not lost because this fails."""
     try:
-        cost = (result.padded_ms, result.busy_ms, result.replica, result.share)
-        await calls.finished(Finished(order.order, *cost))
+        report = Finished(
+            order.order,
+            padded_ms=result.padded_ms,
+            busy_ms=result.busy_ms,
+            replica=result.replica,
+            share=result.share,
+            audio_ms=result.audio_ms,
+            n_out_of_memory=result.n_out_of_memory,
+        )
+        await calls.finished(report)
     except AsrError as error:
         logger.warning("The dispatcher did not take a report: %s", error)

@@ -35,6 +35,40 @@ ERRORS = {
     "504": "A stage outran its time limit.",
 }
 
+NUMBER, COUNT = {"type": "number"}, {"type": "integer"}
+POOL = {
+    "replicas": COUNT | {"description": "that run"},
+    "can_start": {"type": "boolean", "description": "whether work may wait for its first replica"},
+    "outstanding_chunks": COUNT,
+    "outstanding_audio_s": NUMBER | {"description": "of these chunks, padding included"},
+    "backlog_audio_s": NUMBER | {"description": "of these chunks, without padding"},
+    "slowdown": NUMBER | {"description": "time of a full batch over what was expected"},
+    "overhead_ms": NUMBER | {"description": "cost of a chunk of any size, learned"},
+    "speed": NUMBER | {"description": "audio seconds a second and replica, without overhead"},
+    "full_speed": NUMBER | {"description": "the same on full batches, overhead included"},
+    "padding": {
+        "type": ["number", "null"],
+        "description": "part of the computed audio that was padding, 0..1",
+    },
+    "ooms": COUNT | {"description": "batches that did not fit into memory and were halved"},
+}
+READY = {
+    "type": "object",
+    "required": ["ready"],
+    "properties": {
+        "ready": {"type": "boolean", "description": "whether a request would be served"},
+        "reason": TEXT | {"description": "where nothing else could be asked"},
+        "stages": {"type": "object", "additionalProperties": COUNT},
+        "pools": {
+            "type": "object",
+            "additionalProperties": {"type": "object", "properties": POOL},
+        },
+        "requests": COUNT | {"description": "under way"},
+        "waiting_audio_s": NUMBER | {"description": "not yet given to a pool"},
+        "queue_s": NUMBER | {"description": "time that all the work there is will take"},
+    },
+}
+
 
 def document(limits: Limits) -> dict[str, Any]:
     """OpenAPI 3.1 for the endpoints, with this deployment's limits in the descriptions."""
@@ -99,7 +133,18 @@ def document(limits: Limits) -> dict[str, Any]:
             "/v1/audio/transcriptions": {"post": transcription},
             "/v1/models": {"get": _get("The served model, and how it runs")},
             "/healthz": {"get": _get("200 while the process lives")},
-            "/readyz": {"get": _get("200 once requests are served; the body lists each pool")},
+            "/readyz": {"get": _ready()},
+        },
+    }
+
+
+def _ready() -> dict[str, Any]:
+    body = {"content": {"application/json": {"schema": READY}}}
+    return {
+        "summary": "Whether a request would be served, and what every pool has to do",
+        "responses": {
+            "200": {"description": "It would be served"} | body,
+            "503": {"description": "It would not yet"} | body,
         },
     }
 

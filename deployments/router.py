@@ -118,6 +118,7 @@ class Router:
             "stages": running,
             "pools": snapshot["pools"],
             "requests": snapshot["requests"],
+            "waiting_audio_s": snapshot["waiting_audio_s"],
             "queue_s": snapshot["queue_s"],
         }
 

@@ -1,22 +1,40 @@
-"""What the dispatcher reports is what the autoscaling policy reads."""
+"""The real dispatcher without Ray: what it tells the autoscaling policy, and whoever watches."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
 
 from cluster.autoscaling import ACCEPTED, BACKLOG, DRAIN, GIVE_BACK, PRICE, SPEED, START
-from deployments.config import AutoscalingSettings, DispatcherSettings
+from cluster.top_view import Picture
+from deployments.config import AutoscalingSettings, DispatcherSettings, Limits
+from deployments.core.errors import OutOfMemory
 from deployments.core.planning import PoolSpec
+from deployments.core.scheduling import Finished, GiveUp, Order
+from deployments.core.types import Audio, Hints, Recognition, Span, TranscribeOptions
 from deployments.dispatcher import Dispatcher
+from deployments.ingress import Front, create_app
+from deployments.openapi import document
+from deployments.router import Router
+from tests.cluster.test_top import line, shown
+from tests.harness import TEXT_ONLY, InProcessCalls, echo, events_of
 
-SPEC = PoolSpec("T4", 60_000, 100.0, 50, 8, 30_000, price_per_hour=0.25)
+SPEC = PoolSpec("T4", 60_000, 100.0, 50, 8, 30_000, can_start=True, price_per_hour=0.25)
+AIMS = AutoscalingSettings(drain_s=60, give_back_after_s=300)
+
+
+def new_dispatcher() -> Dispatcher:
+    return Dispatcher([SPEC], DispatcherSettings(), {"T4": "Asr-T4"}, AIMS)
 
 
 def test_the_report_has_every_figure_under_the_name_that_the_policy_reads() -> None:
-    aims = AutoscalingSettings(drain_s=60, give_back_after_s=300)
-    dispatcher = Dispatcher([SPEC], DispatcherSettings(), {"T4": "Asr-T4"}, aims)
-
-    report = asyncio.run(dispatcher.record_autoscaling_stats())
+    report = asyncio.run(new_dispatcher().record_autoscaling_stats())
 
     assert report == {
         BACKLOG: 0.0,
@@ -27,3 +45,109 @@ def test_the_report_has_every_figure_under_the_name_that_the_policy_reads() -> N
         f"{PRICE}Asr-T4": 0.25,
         f"{START}Asr-T4": 30.0,
     }
+
+
+class ThroughDispatcher(InProcessCalls):
+    """Replicas played as in the harness, orders from the real dispatcher."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.dispatcher = new_dispatcher()
+
+    async def submit(
+        self, request: str, lengths_ms: Mapping[int, int], *, again: bool, coming_ms: int
+    ) -> bool:
+        return await self.dispatcher.submit(request, dict(lengths_ms), again, coming_ms)
+
+    async def orders(self, request: str) -> list[Order | GiveUp] | None:
+        return await self.dispatcher.orders(request)
+
+    async def finished(self, report: Finished) -> None:
+        await self.dispatcher.finished(report)
+
+    async def died(self, order: int) -> bool:
+        return await self.dispatcher.died(order)
+
+    async def cancel(self, request: str) -> None:
+        await self.dispatcher.cancel(request)
+
+
+class LocalHandle:
+    """A deployment in this process, called as over a handle."""
+
+    def __init__(self, instance: object) -> None:
+        self._instance = instance
+
+    def __getattr__(self, name: str) -> SimpleNamespace:
+        method: Callable[..., Any] = getattr(self._instance, name)
+        return SimpleNamespace(remote=lambda *args: asyncio.ensure_future(method(*args)))
+
+
+async def readyz(dispatcher: Dispatcher) -> dict[str, Any]:
+    """The body as HTTP carries it, through the real router and front."""
+    handle = LocalHandle(dispatcher)
+    calls = {"vad": None, "pools": {}, "punctuation": None, "dispatcher": handle}
+    router = Router(TEXT_ONLY, calls | {"stage_timeout_s": {}})
+    front = Front(LocalHandle(router), TEXT_ONLY.engine, Limits())
+    transport = httpx.ASGITransport(create_app(front))
+    async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+        body: dict[str, Any] = (await client.get("/readyz")).json()
+    return body
+
+
+def tight(batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
+    """An engine on a device that holds five seconds of padded audio."""
+    if len(batch) * max(map(len, batch)) > 5 * 16_000:
+        raise OutOfMemory("5 s")
+    return echo(batch, hints)
+
+
+def test_padding_ooms_and_backlog_of_a_pool_are_told_by_readyz_and_shown_by_top() -> None:
+    spans = [Span(0, 4_000), Span(4_000, 7_000)]
+
+    async def before_during_after() -> list[dict[str, Any]]:
+        calls = ThroughDispatcher(lambda _: spans, tight, lambda _: [], {"T4": (1, SPEC)})
+        dispatcher = calls.dispatcher
+        bodies = [await readyz(dispatcher)]
+        await dispatcher.submit("another", {0: 2_000, 1: 1_000}, False, 0)
+        bodies.append(await readyz(dispatcher))
+        await dispatcher.cancel("another")
+        audio = np.ones(7 * 16_000, np.int16)
+        await events_of(calls, audio, TranscribeOptions(), TEXT_ONLY)
+        return [*bodies, await readyz(dispatcher)]
+
+    told = [body["pools"]["T4"] for body in asyncio.run(before_during_after())]
+
+    assert [pool["padding"] for pool in told] == [None, None, pytest.approx(1 - 7 / 8)]
+    assert [pool["ooms"] for pool in told] == [0, 0, 1]
+    assert [pool["backlog_audio_s"] for pool in told] == [0.0, 3.0, 0.0]
+    assert [pool["outstanding_audio_s"] for pool in told] == [0.0, 4.0, 0.0]
+    text = shown(Picture(service={"ready": True, "pools": {"T4": told[2]}}))
+    titles, values = line(text, "POOL"), line(text, "T4")
+    assert {"replicas", "backlog", "speed", "padding", "OOMs"} <= {*titles}
+    assert values[-2:] == ["12%", "1"]
+
+
+def test_what_waits_for_a_pool_is_told_apart_from_what_it_has() -> None:
+    async def much_waits() -> dict[str, Any]:
+        dispatcher = new_dispatcher()
+        await dispatcher.submit("long", dict.fromkeys(range(100), 10_000), False, 0)
+        return await readyz(dispatcher)
+
+    body = asyncio.run(much_waits())
+
+    on_its_way_s = body["pools"]["T4"]["backlog_audio_s"]
+    assert 0 < on_its_way_s < 1000
+    assert body["waiting_audio_s"] == 1000 - on_its_way_s
+    words = f"{body['waiting_audio_s']:.0f} s of audio waiting for a pool"
+    assert words in shown(Picture(service=body))
+
+
+def test_every_figure_of_readyz_is_described() -> None:
+    body = asyncio.run(readyz(new_dispatcher()))
+
+    ready = document(Limits())["paths"]["/readyz"]["get"]["responses"]["200"]
+    described = ready["content"]["application/json"]["schema"]["properties"]
+    assert body.keys() | {"reason"} == described.keys()
+    of_pool = described["pools"]["additionalProperties"]["properties"]
+    assert body["pools"]["T4"].keys() == of_pool.keys()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -71,6 +71,7 @@ class ChunkRunner:
         lengths_ms = [length for chunk in chunks for length in chunk.lengths_ms]
         answers: dict[int, Recognition] = {}
         cost_ms = 0
+        seen = self.n_out_of_memory
         for batch in pack(lengths_ms, budget_ms=self.budget_ms):
             outcome = transcribe_or_halve(
                 lambda some: self._transcribe(some, hints), [items[i] for i in batch]
@@ -85,7 +86,8 @@ class ChunkRunner:
         busy_ms = (time.monotonic() - began_s) * 1000
         all_failed = all(answer.error for answer in answers.values())
         self.n_failed_in_a_row = self.n_failed_in_a_row + 1 if all_failed else 0
-        return self._share(chunks, answers, cost_ms, busy_ms)
+        first, *others = self._share(chunks, answers, cost_ms, busy_ms)
+        return [replace(first, n_out_of_memory=self.n_out_of_memory - seen), *others]
 
     def _share(
         self,
@@ -109,6 +111,7 @@ class ChunkRunner:
                     padded_ms=round(cost_ms * part),
                     busy_ms=busy_ms * part,
                     share=part,
+                    audio_ms=sum(chunk.lengths_ms),
                 )
             )
         return results

@@ -40,6 +40,8 @@ class Finished:
     busy_ms: float
     replica: str = ""  # empty: not known
     share: float = 1.0
+    audio_ms: int = 0  # of the chunk, without padding; this and the next are for the tallies
+    n_out_of_memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)

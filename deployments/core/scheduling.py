@@ -76,6 +76,11 @@ class Scheduler:
         """Whether this order was given here and is not closed."""
         return order in self._ledger.orders
 
+    def pool_of(self, order: int) -> str | None:
+        """Where the order went; None if it was not given here or is closed."""
+        sent = self._ledger.orders.get(order)
+        return None if sent is None else sent.order.pool
+
     def queue_s(self) -> float:
         """How long what is waiting, outstanding and announced will take all pools together."""
         usable = self._ledger.usable()
@@ -88,13 +93,19 @@ class Scheduler:
         return waiting_ms / 1000 / rate + outstanding_ms / 1000 / n_replicas
 
     def snapshot(self) -> dict[str, dict[str, float | bool]]:
-        """Per pool: replicas, outstanding chunks and audio, what was learned of its speed."""
+        """Per pool: replicas, outstanding chunks and audio, what was learned of its speed.
+
+        `backlog_audio_s` is the audio on its way there, `outstanding_audio_s` the same as if every
+        chunk were padded to its longest segment.
+        """
+        on_their_way_ms = self._on_their_way_ms()
         return {
             name: {
                 "replicas": pool.n_replicas,
                 "can_start": pool.spec.can_start,
                 "outstanding_chunks": len(pool.outstanding),
                 "outstanding_audio_s": pool.queued_ms / 1000,
+                "backlog_audio_s": on_their_way_ms[name] / 1000,
                 "slowdown": pool.full_chunk_ms
                 / (pool.spec.overhead_ms + pool.spec.batch_audio_ms / pool.spec.speed),
                 "overhead_ms": pool.speed.overhead_ms,
@@ -112,8 +123,14 @@ class Scheduler:
     @property
     def backlog_s(self) -> float:
         """Audio seconds that wait or are on their way."""
-        on_their_way_ms = sum(sum(sent.lengths_ms) for sent in self._ledger.orders.values())
-        return (self._ledger.waiting_ms + on_their_way_ms) / 1000
+        return (self._ledger.waiting_ms + sum(self._on_their_way_ms().values())) / 1000
+
+    def _on_their_way_ms(self) -> dict[str, int]:
+        """Audio that was sent to each pool and is not answered."""
+        found = dict.fromkeys(self._pools, 0)
+        for sent in self._ledger.orders.values():
+            found[sent.order.pool] += sum(sent.lengths_ms)
+        return found
 
     def _add(self, event: Submit) -> None:
         """What the request still needs; what is placed already is not placed a second time."""

@@ -148,6 +148,8 @@ class ChunkResult:
     padded_ms: int  # sum over its batches of count x longest
     busy_ms: float  # time the owner thread spent on this chunk
     share: float = 1.0  # its part of what the thread did at once; the two above are that part
+    audio_ms: int = 0  # without padding
+    n_out_of_memory: int = 0  # batches that did not fit; told with the first chunk of those taken
 
 
 @dataclass(frozen=True, slots=True)

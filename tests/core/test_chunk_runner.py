@@ -44,6 +44,15 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_cap_follows() -> None:
     assert small.n_out_of_memory == 1  # the second time every batch fits
 
 
+def test_a_result_says_its_audio_and_memory_that_ran_out_is_told_once() -> None:
+    small = runner(most_ms=4_000)
+
+    results = small.run([chunk(3_000), chunk(2_500, 500)])
+
+    assert [result.audio_ms for result in results] == [3_000, 3_000]
+    assert [result.n_out_of_memory for result in results] == [1, 0]
+
+
 def test_one_segment_that_never_fits_does_not_shrink_the_batches_of_others() -> None:
     small = runner(most_ms=4_000)
 
