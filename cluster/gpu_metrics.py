@@ -1,14 +1,16 @@
 """GPU figures of every node: a small actor per node samples NVML and exports what it reads.
 
 Ray publishes the gauges with its own metrics, on every node's metrics port, under `ray_` and the
-names below. The actors need no CPU share and no GPU, and end with the process that started them.
+names below. The actors need no CPU share and no GPU. They have names, so that the application,
+which keeps them running, and `top` read the same ones; one ends with the process that started it,
+and whoever else needs it starts the next.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +20,12 @@ from ray.util.metrics import Gauge
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.gpus import Gpu, Reading, read_gpus
+from cluster.ray_view import RayNode, nodes
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("ray.serve")
 
+NAMESPACE, SAMPLER = "paraformer-cluster", "gpu-sampler-"  # the node's id follows
+CHECK_S = 10.0  # how often nodes without a sampler are looked for
 TAGS = ("host", "gpu", "gpu_name", "uuid")
 
 
@@ -66,7 +71,8 @@ class GpuSampler:
         self._gauges[PROBLEMS] = Gauge(
             PROBLEMS, "Cards, or drivers, that could not be read.", tag_keys=("host",)
         )
-        self._latest = self._sample()
+        self._latest = Reading()
+        self._sample()
         threading.Thread(target=self._keep_sampling, daemon=True).start()
 
     def latest(self) -> Reading:
@@ -75,16 +81,15 @@ class GpuSampler:
     def _keep_sampling(self) -> None:
         pause = threading.Event()
         while not pause.wait(self._interval_s):
-            try:
-                self._latest = self._sample()
-            except Exception:  # the next sample may succeed; a dead thread would show old figures
-                logger.exception("The GPUs could not be sampled.")
+            self._sample()
 
-    def _sample(self) -> Reading:
-        reading = self._read()
-        for name, value, tags in exported(reading, self._host):
-            self._gauges[name].set(value, tags)
-        return reading
+    def _sample(self) -> None:
+        try:
+            self._latest = self._read()
+            for name, value, tags in exported(self._latest, self._host):
+                self._gauges[name].set(value, tags)
+        except Exception:  # the next sample may succeed; a dead thread would show old figures
+            logger.exception("The GPUs could not be sampled.")
 
 
 class Samplers:
@@ -93,32 +98,68 @@ class Samplers:
     def __init__(self, *, interval_s: float = 2.0, read: Callable[[], Reading] = read_gpus) -> None:
         self._interval_s, self._read = interval_s, read
         self._actors: dict[str, Any] = {}
+        self._asked: dict[str, Any] = {}  # what has not been answered: no second question meanwhile
 
-    def latest(self, hosts: dict[str, str], *, timeout_s: float) -> dict[str, Reading]:
+    def latest(self, hosts: Mapping[str, str], *, timeout_s: float) -> dict[str, Reading]:
         """Node id -> reading, of the nodes (id -> host name) that answer within `timeout_s`.
 
         A node whose actor has died gets a new one at the next call.
         """
         for node_id in self._actors.keys() - hosts.keys():
-            del self._actors[node_id]
+            self._forget(node_id)
         for node_id in hosts.keys() - self._actors.keys():
             self._actors[node_id] = self._start(node_id, hosts[node_id])
-        asked = {actor.latest.remote(): node_id for node_id, actor in self._actors.items()}
-        if not asked:
+        for node_id in self._actors.keys() - self._asked.keys():
+            self._asked[node_id] = self._actors[node_id].latest.remote()
+        if not self._asked:
             return {}
-        done, _ = ray.wait(list(asked), num_returns=len(asked), timeout=timeout_s)
-        return dict(self._answers(done, asked))
+        waits_for = list(self._asked.values())
+        done, _ = ray.wait(waits_for, num_returns=len(waits_for), timeout=timeout_s)
+        return dict(self._answers(set(done)))
 
-    def _answers(self, done: Sequence[Any], asked: dict[Any, str]) -> Iterator[tuple[str, Reading]]:
-        for ref in done:
+    def _answers(self, done: Set[Any]) -> Iterator[tuple[str, Reading]]:
+        for node_id in [node_id for node_id, ref in self._asked.items() if ref in done]:
             try:
-                yield asked[ref], ray.get(ref)
+                yield node_id, ray.get(self._asked.pop(node_id))
             except RayError:
-                del self._actors[asked[ref]]
+                self._forget(node_id)
+
+    def _forget(self, node_id: str) -> None:
+        del self._actors[node_id]
+        self._asked.pop(node_id, None)
 
     def _start(self, node_id: str, host: str) -> Any:
         here = NodeAffinitySchedulingStrategy(node_id, soft=False)
         actor = ray.remote(GpuSampler)
-        return actor.options(num_cpus=0, scheduling_strategy=here).remote(
-            host, self._interval_s, self._read
-        )
+        return actor.options(
+            name=f"{SAMPLER}{node_id}",
+            namespace=NAMESPACE,
+            get_if_exists=True,
+            num_cpus=0,
+            scheduling_strategy=here,
+        ).remote(host, self._interval_s, self._read)
+
+
+def gpu_hosts(found: Iterable[RayNode]) -> dict[str, str]:
+    """Node id -> host name of the nodes that are alive and have GPUs."""
+    return {node.node_id: node.host for node in found if node.is_alive and node.num_gpus > 0}
+
+
+def keep_sampling(check_s: float = CHECK_S, read: Callable[[], Reading] = read_gpus) -> None:
+    """Starts a thread that gives every GPU node its sampler, now and as nodes come and actors die.
+
+    It ends with its process. Whatever fails in it is logged and tried again: figures are missing
+    then, and nothing else.
+    """
+    samplers = Samplers(read=read)
+    pause = threading.Event()
+
+    def keep() -> None:
+        while True:
+            try:
+                samplers.latest(gpu_hosts(nodes()), timeout_s=check_s)
+            except Exception:
+                logger.exception("The GPU samplers could not be looked after.")
+            pause.wait(check_s)
+
+    threading.Thread(target=keep, name="gpu-samplers", daemon=True).start()

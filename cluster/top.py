@@ -88,15 +88,18 @@ def hardware(address: str, interval_s: float) -> tuple[Ask, tuple[str, ...]]:
 
 
 def cluster_hardware(interval_s: float, read: Callable[[], Reading] = read_gpus) -> Ask:
-    """Asks Ray for the nodes and a sampler on each of those that have GPUs."""
-    from cluster.gpu_metrics import Samplers
+    """Asks Ray for the nodes and the sampler on each of those that have GPUs.
+
+    The application's samplers where it runs; else some that end with this process.
+    """
+    from cluster.gpu_metrics import Samplers, gpu_hosts
 
     samplers = Samplers(interval_s=interval_s, read=read)
     seen: set[str] = set()
 
     def ask() -> tuple[list[RayNode], dict[str, Reading]]:
         found = ray_view.nodes()
-        hosts = {n.node_id: n.host for n in found if n.is_alive and n.num_gpus > 0}
+        hosts = gpu_hosts(found)
         timeout_s = SAMPLE_TIMEOUT_S if hosts.keys() <= seen else FIRST_SAMPLE_TIMEOUT_S
         readings = samplers.latest(hosts, timeout_s=timeout_s)
         seen.update(hosts)

@@ -12,6 +12,7 @@ from typing import Any
 from ray import serve
 from ray.serve.config import AutoscalingConfig
 
+from cluster.gpu_metrics import keep_sampling
 from cluster.prices import replica_price
 from deployments.asr import Asr
 from deployments.config import AppConfig, Pool, PunctuationStage, Replicas, Stage
@@ -72,6 +73,7 @@ def build(config: AppConfig) -> serve.Application:
         config.dispatcher,
         names | {name: f"Asr-{name}" for name in config.pools},
         config.autoscaling,
+        keep_sampling,
     )
     calls = {
         "vad": vad,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray import serve
@@ -51,7 +51,11 @@ class _Mailbox:
 
 
 class Dispatcher:
-    """One instance. `deployments` maps a stage or pool to the name of its Serve deployment."""
+    """One instance. `deployments` maps a stage or pool to the name of its Serve deployment.
+
+    `beside` is called once, where this instance starts: what one process of the application must
+    do beside its requests, in a thread of its own.
+    """
 
     def __init__(
         self,
@@ -59,6 +63,7 @@ class Dispatcher:
         settings: DispatcherSettings,
         deployments: Mapping[str, str],
         autoscaling: AutoscalingSettings,
+        beside: Callable[[], None] = lambda: None,
     ) -> None:
         # Order numbers must not meet those of an earlier instance whose chunks are under way.
         self._scheduler = Scheduler(
@@ -76,6 +81,7 @@ class Dispatcher:
         self._watch: asyncio.Task[None] | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._counted = asyncio.Event()  # once the replicas have been counted at all
+        beside()
 
     async def submit(
         self, request: str, lengths_ms: dict[int, int], again: bool, coming_ms: int

@@ -19,6 +19,9 @@ from ray.cluster_utils import Cluster
 from benchmarks.recordings import wav_bytes
 from benchmarks.synthetic_audio import voice
 from clients.ray_handle import Transcriber
+from cluster.gpu_metrics import NAMESPACE, SAMPLER
+from cluster.gpus import Reading
+from cluster.ray_view import nodes
 from deployments.app import build
 from deployments.config import AppConfig
 from deployments.serve import load_config
@@ -41,6 +44,7 @@ def main(path: Path) -> dict[str, object]:
         return {
             "dtype": config.dtype,
             "replicas": running_replicas(),
+            "samplers": sampled_hosts(),
             "text": transcript.text,
         }
     finally:
@@ -80,6 +84,18 @@ def running_replicas() -> dict[str, int]:
         for name, deployment in application.deployments.items()
         if str(deployment.status.value) == "HEALTHY"
     }
+
+
+def sampled_hosts() -> list[bool]:
+    """Whether the application has a GPU sampler, of every node, those without GPUs last."""
+    found = []
+    for node in sorted(nodes(), key=lambda node: -node.num_gpus):
+        try:
+            sampler = ray.get_actor(f"{SAMPLER}{node.node_id}", NAMESPACE)
+            found.append(isinstance(ray.get(sampler.latest.remote(), timeout=60), Reading))
+        except ValueError:
+            found.append(False)
+    return found
 
 
 if __name__ == "__main__":

@@ -39,3 +39,4 @@ def test_the_plan_of_a_mixed_fleet_runs_there_all_replicas_at_once(tmp_path: Pat
     assert result["dtype"] == "fp16"
     assert (result["replicas"]["Asr-T4"], result["replicas"]["Asr-L4"]) == (4, 2)
     assert result["text"].endswith("。")
+    assert result["samplers"] == [True] * len(MACHINES)
