@@ -11,9 +11,9 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import httpx
@@ -29,6 +29,9 @@ from deployments.weights.download import (
 from deployments.weights.settings import Endpoints, Limits
 from deployments.weights.sources import HuggingFace, ModelScope, SourceFailed, WantedFile
 
+Announced: TypeAlias = dict[str, tuple[str | None, int | None]]  # path -> SHA-256, bytes
+UrlOf: TypeAlias = Callable[[str], str]  # of a path
+
 # A small public repository on each hub: a page that answers proves more than an open port.
 _PROBES = {
     "modelscope": (
@@ -39,66 +42,62 @@ _PROBES = {
 }
 
 
-def fetch_modelscope(
-    source: ModelScope,
+def fetch_hub(
+    source: ModelScope | HuggingFace,
     files: Sequence[WantedFile],
     into: Path,
     *,
-    base_url: str,
+    endpoints: Endpoints,
     limits: Limits,
     report: Report,
 ) -> None:
-    """Downloads the files of a ModelScope repository; raises SourceFailed or DiskFull."""
+    """Downloads the files of a hub's repository; raises SourceFailed or DiskFull."""
+    with http_client(limits) as client:
+        if isinstance(source, ModelScope):
+            announced, url_of = _modelscope(client, source, endpoints.modelscope, limits)
+        else:
+            announced, url_of = _hugging_face(client, source, endpoints.hugging_face, limits)
+        for wanted in _present(files, announced):
+            remote = _remote(url_of(wanted.path), wanted, *announced[wanted.path])
+            download(client, remote, into, limits=limits, report=report)
+
+
+def _modelscope(
+    client: httpx.Client, source: ModelScope, base_url: str, limits: Limits
+) -> tuple[Announced, UrlOf]:
     repo_url = f"{base_url}/api/v1/models/{source.repo}/repo"
     revision = quote(source.revision, safe="")
-    with http_client(limits) as client:
-        listing = _listing(client, f"{repo_url}/files?Revision={revision}&Recursive=true", limits)
-        data = listing.get("Data")
-        entries = data.get("Files") if isinstance(data, dict) else None
-        if entries is None:
-            raise SourceFailed(f"no list of files: {listing.get('Message') or 'no message'}")
-        announced = {
-            str(entry["Path"]): (entry.get("Sha256") or None, entry.get("Size"))
-            for entry in entries
-            if entry.get("Type") != "tree"
-        }
-        for wanted in _present(files, announced):
-            url = f"{repo_url}?Revision={revision}&FilePath={quote(wanted.path, safe='')}"
-            remote = _remote(url, wanted, *announced[wanted.path])
-            download(client, remote, into, limits=limits, report=report)
+    listing = _listing(client, f"{repo_url}/files?Revision={revision}&Recursive=true", limits)
+    data = listing.get("Data")
+    entries = data.get("Files") if isinstance(data, dict) else None
+    if entries is None:
+        raise SourceFailed(f"no list of files: {listing.get('Message') or 'no message'}")
+    announced = {
+        str(entry["Path"]): (entry.get("Sha256") or None, entry.get("Size"))
+        for entry in entries
+        if entry.get("Type") != "tree"
+    }
+    return announced, lambda path: f"{repo_url}?Revision={revision}&FilePath={quote(path, safe='')}"
 
 
-def fetch_hugging_face(
-    source: HuggingFace,
-    files: Sequence[WantedFile],
-    into: Path,
-    *,
-    base_url: str,
-    limits: Limits,
-    report: Report,
-) -> None:
-    """Downloads the files of a Hugging Face repository; raises SourceFailed or DiskFull."""
-    with http_client(limits) as client:
-        url = f"{base_url}/api/models/{source.repo}/revision/{quote(source.revision, safe='')}"
-        listing = _listing(client, f"{url}?blobs=true", limits)
-        siblings = listing.get("siblings")
-        if siblings is None:
-            raise SourceFailed("no list of files")
-        announced = {
-            str(entry["rfilename"]): ((entry.get("lfs") or {}).get("sha256"), entry.get("size"))
-            for entry in siblings
-        }
-        # The commit that the listing speaks of, so that all files come from the same one.
-        commit = listing.get("sha") or source.revision
-        for wanted in _present(files, announced):
-            url = f"{base_url}/{source.repo}/resolve/{quote(commit, safe='')}/{quote(wanted.path)}"
-            remote = _remote(url, wanted, *announced[wanted.path])
-            download(client, remote, into, limits=limits, report=report)
+def _hugging_face(
+    client: httpx.Client, source: HuggingFace, base_url: str, limits: Limits
+) -> tuple[Announced, UrlOf]:
+    url = f"{base_url}/api/models/{source.repo}/revision/{quote(source.revision, safe='')}"
+    listing = _listing(client, f"{url}?blobs=true", limits)
+    siblings = listing.get("siblings")
+    if siblings is None:
+        raise SourceFailed("no list of files")
+    announced = {
+        str(entry["rfilename"]): ((entry.get("lfs") or {}).get("sha256"), entry.get("size"))
+        for entry in siblings
+    }
+    # The commit that the listing speaks of, so that all files come from the same one.
+    commit = quote(listing.get("sha") or source.revision, safe="")
+    return announced, lambda path: f"{base_url}/{source.repo}/resolve/{commit}/{quote(path)}"
 
 
-def _present(
-    files: Sequence[WantedFile], announced: dict[str, tuple[str | None, int | None]]
-) -> list[WantedFile]:
+def _present(files: Sequence[WantedFile], announced: Announced) -> list[WantedFile]:
     """The wanted files that the hub lists; raises SourceFailed if one we need is not there."""
     missing = [f.path for f in files if f.path not in announced and not f.optional]
     if missing:

