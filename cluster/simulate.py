@@ -6,17 +6,22 @@ Table on stdout; queue, replicas and latency over time as a PNG where `--plot` n
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import quantiles
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from cluster.autoscaling import Aims
 from cluster.profiles import profile
 from cluster.scenario import Arrival, Outcome, Trouble, Truth
+from cluster.simulated_policy import POLICY_EVERY_MS, Autoscaler, from_nothing, running_hours
 from cluster.simulation import Simulation
+from deployments.config import AutoscalingSettings
 from deployments.core.planning import PoolSpec
 
 BATCH_AUDIO_S = {
@@ -30,6 +35,7 @@ BATCH_AUDIO_S = {
 OTHER_BATCH_AUDIO_S = 120.0
 OVERHEAD_MS = 40.0
 START_MS = 40_000.0
+AIMS = AutoscalingSettings()
 SEGMENT_LOG_S = (1.9, 0.7)  # log-normal lengths of speech segments, median 6.7 s, as VADs give
 
 
@@ -143,6 +149,18 @@ def table(outcome: Outcome) -> Table:
     return rows
 
 
+def scaling_table(outcome: Outcome, pools: Sequence[Truth]) -> Table:
+    """What autoscaling made of each pool, and what that costs."""
+    rows = Table("pool", "most at once", "hours", "USD", box=None, header_style="bold")
+    hours = running_hours(outcome)
+    for pool in pools:
+        name = pool.prior.name
+        most = max((sample.replicas[name] for sample in outcome.samples), default=0)
+        ran_h = hours.get(name, 0.0)
+        rows.add_row(name, str(most), f"{ran_h:.2f}", f"{ran_h * pool.price:.2f}")
+    return rows
+
+
 def simulate(
     gpus: Annotated[str, typer.Option(help="GPU:COUNT, separated by commas")] = "T4:2,L4:1,A100:1",
     minutes: Annotated[float, typer.Option(help="of short requests", min=0.0)] = 5.0,
@@ -152,15 +170,27 @@ def simulate(
     noise: Annotated[float, typer.Option(help="sigma of every time", min=0.0)] = 0.1,
     stragglers: Annotated[float, typer.Option(help="part of the replicas", min=0, max=1)] = 0.0,
     deaths_per_hour: Annotated[float, typer.Option(help="of each replica", min=0.0)] = 0.0,
+    autoscale: Annotated[bool, typer.Option("--autoscale", help="begin with no replica")] = False,
+    drain_s: Annotated[float, typer.Option(help="with --autoscale", min=1.0)] = AIMS.drain_s,
+    give_back_after_s: Annotated[
+        float, typer.Option(help="with --autoscale", min=1.0)
+    ] = AIMS.give_back_after_s,
     seed: int = 0,
     figure: Annotated[Path | None, typer.Option("--plot", help="PNG to write")] = None,
 ) -> None:
-    """Play traffic on a fleet in simulated time, with the scheduler of production."""
+    """Play traffic on a fleet in simulated time, with the scheduler of production.
+
+    With --autoscale its policy too: GPU:COUNT is then the most that may run, each after its start.
+    """
     rng = random.Random(seed)
     try:
         pools = fleet(gpus, rng, prior_error=prior_error)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--gpus") from None
+    try:
+        settings = AutoscalingSettings(drain_s=drain_s, give_back_after_s=give_back_after_s)
+    except ValidationError as error:
+        raise typer.BadParameter(error.errors()[0]["msg"], param_hint="--drain-s") from None
     arrivals = traffic(
         rng,
         minutes=minutes,
@@ -168,8 +198,22 @@ def simulate(
         long_hours=tuple(long_hours or (1.0,)),
     )
     trouble = Trouble(noise=noise, stragglers=stragglers, deaths_per_hour=deaths_per_hour)
-    outcome = Simulation(pools, arrivals, seed=seed, trouble=trouble, routing="two").run()
+    policy = None
+    if autoscale:
+        pools = from_nothing(pools)
+        policy = Autoscaler(Aims(settings.drain_s, settings.give_back_after_s))
+    outcome = Simulation(
+        pools,
+        arrivals,
+        seed=seed,
+        trouble=trouble,
+        routing="two",
+        policy=policy,
+        policy_every_ms=POLICY_EVERY_MS,
+    ).run()
     Console().print(table(outcome))
+    if autoscale:
+        Console().print(scaling_table(outcome, pools))
     if figure is not None:
         plot(outcome, figure)
 

@@ -111,6 +111,7 @@ def test_only_the_gpus_module_knows_nvml() -> None:
 def test_the_planning_half_of_the_cluster_knows_no_ray_and_no_http() -> None:
     pure = {"profiles.py", "placement.py", "simulate.py", "cards.py", "cpus.py", "fleet.py"}
     pure |= {"traffic.py", "cheapest.py", "sizing.py", "serve_file.py"}
+    pure |= {"scenario.py", "simulated_policy.py", "simulation.py"}
     planners = [path for path in sources("cluster") if path.name in pure]
 
     assert [str(p) for p in planners if foreign_packages(p) & {"ray", "starlette"}] == []
