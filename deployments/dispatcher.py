@@ -155,7 +155,7 @@ class Dispatcher:
         }
         for spec in self._specs:
             deployment = self._deployments[spec.name]
-            stats[f"speed:{deployment}"] = float(pools[spec.name]["speed"])
+            stats[f"speed:{deployment}"] = float(pools[spec.name]["full_speed"])
             stats[f"price_per_hour:{deployment}"] = spec.price_per_hour
             stats[f"start_s:{deployment}"] = spec.start_ms / 1000
         return stats
