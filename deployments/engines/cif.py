@@ -122,17 +122,22 @@ def scanned_weights(found: Scan, n_tokens: Tensor, max_tokens: int) -> Tensor:
 
 
 def acoustic_weights(
-    alphas: Tensor, n_tokens: Tensor, found: Scan | None, doubtful: Tensor, *, threshold: float
+    alphas: Tensor,
+    n_tokens: Tensor,
+    found: Scan | None,
+    doubtful: Tensor,
+    *,
+    threshold: float,
+    device: torch.device,
 ) -> Tensor:
-    """`token_weights` on the device of the scan, or on the CPU where there is none.
+    """`token_weights` on the device: from the scan, or from the loop where there is none.
 
     `alphas` and `n_tokens` are on the CPU, and so is `doubtful`, the indices of the rows where
     the scan is not to be believed.
     """
     if found is None:
         looped = token_weights(alphas.numpy(), n_tokens.numpy(), threshold=threshold)
-        return torch.from_numpy(looped)
-    device = found.token.device
+        return to_device(torch.from_numpy(looped), device)
     max_tokens = int(n_tokens.max())
     weights = scanned_weights(found, to_device(n_tokens, device), max_tokens)
     if len(doubtful):

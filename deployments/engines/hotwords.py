@@ -17,7 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from deployments.engines.packed import Rows, to_device
+from deployments.engines.predictor import run_lstm
+from deployments.engines.sanm import attention_of, decode
+
 MAX_ATTENDED = 50  # FunASR's nfilter: with more hotwords only the likeliest are attended to
+ASF_LAYER = 5  # of its hotword decoder, counted from 0: the one whose attention says which
 CHINESE_OR_DIGITS = re.compile(r"^[\u4E00-\u9FA50-9]+$")
 
 SegDict = Mapping[str, Sequence[str]]
@@ -62,44 +67,47 @@ def spell_all(
 def represent(model: Any, spelt: Sequence[Sequence[int]], device: torch.device) -> Tensor:
     """One vector for each hotword and one, the last, for none of them, (n + 1, dim)."""
     entries = [torch.tensor(ids) for ids in (*spelt, [model.sos])]
-    lengths = torch.tensor([len(entry) for entry in entries])
-    padded = pad_sequence(entries, batch_first=True).to(device)
-    vectors: Tensor = model._hotword_representation(padded, lengths)
-    return vectors
+    lengths = [len(entry) for entry in entries]
+    padded = to_device(pad_sequence(entries, batch_first=True), device)
+    states = run_lstm(model.bias_encoder, model.decoder.embed(padded), lengths)
+    if model.lstm_proj is not None:
+        states = model.lstm_proj(states)
+    ends = torch.tensor(lengths) - 1 + states.shape[1] * torch.arange(len(lengths))
+    return states.flatten(0, 1).index_select(0, to_device(ends, device))
 
 
 def bias(
-    model: Any,
-    token_ids: Tensor,
-    *,
-    hotwords: Tensor,
-    acoustic: Tensor,
-    hidden: Tensor,
-    n_tokens: Tensor,
+    model: Any, token_ids: Tensor, *, hotwords: Tensor, acoustic: Tensor, hidden: Tensor, rows: Rows
 ) -> Tensor:
-    """The token ids after the hotwords have had their say, (batch, max_tokens).
+    """The token ids after the hotwords have had their say, (n_rows,).
 
     `token_ids` are the decoder's own, `acoustic` its input and `hidden` its last layer, both
-    (batch, max_tokens, dim); `hotwords` comes from `represent`.
+    (n_rows, dim) in the layout `rows`; `hotwords` comes from `represent`.
     """
-    context = hotwords.unsqueeze(0).expand(len(token_ids), -1, -1)
-    if context.shape[1] > MAX_ATTENDED:
-        context = keep_likeliest(model, context, hidden, n_tokens)
-    lengths = torch.full_like(n_tokens, context.shape[1])
-    from_acoustic, _ = model.seaco_decoder(context, lengths, acoustic, n_tokens)
-    from_hidden, _ = model.seaco_decoder(context, lengths, hidden, n_tokens)
-    biased = model.hotword_output_layer(from_acoustic + from_hidden).argmax(-1)
+    n_items = len(rows.lengths)
+    context = hotwords.repeat(n_items, 1)
+    if len(hotwords) > MAX_ATTENDED:
+        context = keep_likeliest(model, context, hidden, rows).flatten(0, 1)
+    entries = rows.even(len(context) // n_items)
+    decoder = model.seaco_decoder
+    heard = decode(decoder, acoustic, rows, context, entries)
+    heard = heard + decode(decoder, hidden, rows, context, entries)
+    biased = model.hotword_output_layer(heard).argmax(-1)
     return torch.where(biased == model.NO_BIAS, token_ids, biased)
 
 
-def keep_likeliest(model: Any, context: Tensor, hidden: Tensor, n_tokens: Tensor) -> Tensor:
-    """The hotwords that each item attends to most, and the last entry, (batch, 51 or less, dim)."""
-    n_entries = context.shape[1]
-    lengths = torch.full_like(n_tokens, n_entries)
-    attention = model.seaco_decoder.forward_asf6(context, lengths, hidden, n_tokens)
-    valid = torch.arange(hidden.shape[1], device=hidden.device) < n_tokens[:, None]
-    scores = (attention.sum(1) * valid[:, :, None]).sum(1)  # (batch, n_entries)
+def keep_likeliest(model: Any, context: Tensor, hidden: Tensor, rows: Rows) -> Tensor:
+    """The hotwords that each item attends to most, and the last entry, (n_items, 51 or less, dim).
+
+    `context` holds all of them for each item in turn, (n_items * n_entries, dim).
+    """
+    n_entries = len(context) // len(rows.lengths)
+    attention = attention_of(
+        model.seaco_decoder, ASF_LAYER, hidden, rows, context, rows.even(n_entries)
+    )
+    scores = (attention.sum(1) * rows.mask[:, :, None]).sum(1)  # (n_items, n_entries)
     kept = scores.topk(min(MAX_ATTENDED, n_entries - 1)).indices
     last = torch.full_like(kept[:, :1], n_entries - 1)
     indices = torch.cat([kept, last], 1)
-    return context.gather(1, indices[:, :, None].expand(-1, -1, context.shape[2]))
+    of_items = context.view(len(rows.lengths), n_entries, -1)
+    return of_items.gather(1, indices[:, :, None].expand(-1, -1, of_items.shape[2]))

@@ -43,6 +43,10 @@ class Rows:
         """The layout where every row has become `factor` rows."""
         return Rows([n * factor for n in self.lengths], self.device, by_item=self.by_item)
 
+    def even(self, n_rows: int) -> Rows:
+        """A layout of as many items with `n_rows` rows each."""
+        return Rows([n_rows] * len(self.lengths), self.device, by_item=self.by_item)
+
     @cached_property
     def lengths_on_device(self) -> Tensor:
         """(n_items,) int64; copied without waiting for the device."""

@@ -3,13 +3,14 @@
 The text and the times of a segment are those of `AutoModel.generate` for it alone, in any batch.
 FunASR's own batches are not like that: its predictor convolution reads the padded encoder frames
 and its LSTM runs backwards over them. Here padding is masked, and the LSTM is packed. There is no
-state between calls, so that threads may share an engine.
+state between calls but what hotwords were made of, so that threads may share an engine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ CLASSES = ("SeacoParaformer", "BiCifParaformer")
 DTYPES = {"cpu": ("fp32", "int8"), "cuda": ("fp32", "fp16", "bf16")}
 FRAME_MS = 60  # of the encoder
 FAST_TOKENS_PER_S = 7.0  # of a hurried speaker
+REMEMBERED_LISTS = 16  # of hotwords: a request's batches share one; 2 KiB a hotword
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,9 @@ class Paraformer:
         self._takes_hotwords = checkpoint.config["model"] == "SeacoParaformer"
         family = "paraformer" if self._takes_hotwords else "paraformer-bicif"
         self.info = asr_info(family, settings)
+        self._represent = lru_cache(REMEMBERED_LISTS)(
+            lambda spelt: represent(self._model, spelt, self._device)
+        )
         n_frames = self.info.max_segment_ms // FRAME_MS + 1
         dim = checkpoint.lfr_m * N_MELS
         self._positions = positions(self._model.encoder, n_frames, dim).to(self._device)
@@ -186,7 +191,7 @@ class Paraformer:
         """The features scaled and with the part of their place, (n_rows, dim)."""
         encoder, table = self._model.encoder, self._positions
         if frames.longest > len(table):
-            table = positions(encoder, frames.longest, table.shape[1]).to(self._device)
+            table = to_device(positions(encoder, frames.longest, table.shape[1]), self._device)
         placed: Tensor = features * encoder.output_size() ** 0.5 + table[frames.places]
         return placed
 
@@ -214,15 +219,9 @@ class Paraformer:
         hotwords = self._spell(hints)
         if not hotwords:
             return ids
-        return tokens.unpad(
-            bias(
-                self._model,
-                tokens.pad(ids),
-                hotwords=represent(self._model, list(hotwords.values()), self._device),
-                acoustic=tokens.pad(acoustic),
-                hidden=tokens.pad(states),
-                n_tokens=tokens.lengths_on_device,
-            )
+        entries = self._represent(tuple(map(tuple, hotwords.values())))
+        return bias(
+            self._model, ids, hotwords=entries, acoustic=acoustic, hidden=states, rows=tokens
         )
 
     def logits(self, encoded: Encoded) -> tuple[Tensor, Tensor, Tensor, Rows]:
@@ -246,10 +245,10 @@ class Paraformer:
             found,
             encoded.doubtful[speaking].nonzero().flatten(),
             threshold=self._model.predictor.threshold,
+            device=self._device,
         )
         # the frame after the last has a weight and no hidden vector
-        weights = weights[:, :, : frames.longest].to(self._device)
-        acoustic = tokens.unpad(weights @ frames.pad(hidden))
+        acoustic = tokens.unpad(weights[:, :, : frames.longest] @ frames.pad(hidden))
         decoder = self._model.decoder
         states = decode(decoder, acoustic.to(self._dtype), tokens, hidden.to(self._dtype), frames)
         return decoder.output_layer(states), states.float(), acoustic, tokens

@@ -5,13 +5,15 @@ FunASR's own reads the padded frames and runs the LSTM of the word times twice, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from deployments.engines.packed import Rows
+from deployments.engines.packed import Rows, to_device
 
 
 def frame_weights(predictor: Any, hidden: Tensor, rows: Rows) -> Tensor:
@@ -41,15 +43,31 @@ def time_weights(predictor: Any, hidden: Tensor, rows: Rows) -> Tensor:
     times = predictor.upsample_times
     frames = rows.times(times)
     upsampled = upsample(predictor.upsample_cnn, hidden.to(predictor.upsample_cnn.weight.dtype))
-    if len(rows.lengths) == 1:
-        states, _ = predictor.blstm(upsampled.unsqueeze(0))
-    else:  # packed: the backward direction must start at the item's own end
-        lengths = torch.tensor(frames.lengths)
-        packed = pack_padded_sequence(frames.pad(upsampled), lengths, True, enforce_sorted=False)
-        states, _ = pad_packed_sequence(predictor.blstm(packed)[0], batch_first=True)
+    states = run_lstm(predictor.blstm, frames.pad(upsampled), frames.lengths)
     weights = torch.sigmoid(predictor.cif_output2(states.float()))
     scaled = torch.relu(weights * predictor.smooth_factor2 - predictor.noise_threshold2)
     return scaled.squeeze(-1) * frames.mask
+
+
+def run_lstm(lstm: torch.nn.Module, padded: Tensor, lengths: Sequence[int]) -> Tensor:
+    """The LSTM's states over each item alone, (n_items, longest, dim of a state).
+
+    `padded` is (n_items, longest, dim). The items are put in order here, by lengths that the host
+    knows: `enforce_sorted=False` sorts on the host too, and then waits for the device twice.
+    """
+    if len(lengths) == 1:
+        alone: Tensor = lstm(padded)[0]
+        return alone
+    order = np.argsort(-np.array(lengths), kind="stable")
+    in_order = bool((order[1:] > order[:-1]).all())
+    if not in_order:
+        padded = padded.index_select(0, to_device(torch.from_numpy(order), padded.device))
+    packed = pack_padded_sequence(padded, torch.tensor(lengths)[order], batch_first=True)
+    states, _ = pad_packed_sequence(lstm(packed)[0], batch_first=True)
+    if not in_order:
+        back = torch.from_numpy(np.argsort(order))
+        states = states.index_select(0, to_device(back, states.device))
+    return states
 
 
 def upsample(convolution: torch.nn.ConvTranspose1d, hidden: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from deployments.core.errors import ModelUnavailable
-from deployments.engines.packed import Rows
+from deployments.engines.packed import Rows, heads
 
 
 def check_supported(model: Any, name: str) -> None:
@@ -25,11 +25,21 @@ def check_supported(model: Any, name: str) -> None:
         and type(decoder).__name__ == "ParaformerSANMDecoder"
         and encoder.normalize_before
         and decoder.normalize_before
+        and _is_known_bias(getattr(model, "seaco_decoder", None))
         and not encoder.interctc_layer_idx
         and not any(getattr(layer, "concat_after", False) for layer in model.modules())
     )
     if not known:
         raise ModelUnavailable(name, "its encoder or decoder is of a kind that is not supported.")
+
+
+def _is_known_bias(decoder: Any | None) -> bool:
+    """Whether `decode` computes SeACo's decoder of hotwords; None: a model without one."""
+    return decoder is None or (
+        type(decoder).__name__ == "ParaformerSANMDecoder"
+        and decoder.normalize_before
+        and decoder.output_layer is None
+    )
 
 
 def positions(encoder: Any, n_frames: int, dim: int) -> Tensor:
@@ -71,13 +81,34 @@ def decode(decoder: Any, acoustic: Tensor, tokens: Rows, hidden: Tensor, frames:
     return normed
 
 
-def _decoder_layer(layer: Any, x: Tensor, tokens: Rows, hidden: Tensor, frames: Rows) -> Tensor:
+def attention_of(
+    decoder: Any, number: int, acoustic: Tensor, tokens: Rows, hidden: Tensor, frames: Rows
+) -> Tensor:
+    """Whom a decoder layer attends to, (n_items, n_heads, longest, n_frames); frames are even."""
+    *before, layer = decoder.decoders[: number + 1]
+    x = acoustic
+    for each in before:
+        x = _decoder_layer(each, x, tokens, hidden, frames)
+    attention = layer.src_attn
+    queries = attention.linear_q(layer.norm3(_remembered(layer, x, tokens)))
+    keys, _ = attention.linear_k_v(hidden).chunk(2, -1)
+    q = heads(tokens.pad(queries), attention.h) * attention.d_k**-0.5
+    return torch.softmax(q @ heads(frames.pad(keys), attention.h).transpose(-2, -1), -1)
+
+
+def _remembered(layer: Any, x: Tensor, tokens: Rows) -> Tensor:
+    """The first half of a decoder layer: feed-forward and memory."""
     forward = layer.feed_forward
     y: Tensor = forward.w_2(forward.norm(torch.relu_(forward.w_1(layer.norm1(x)))))
     if layer.self_attn is not None:
         memory = layer.self_attn
         normed = layer.norm2(y)
         y = tokens.remember(normed, memory.fsmn_block, memory.pad_fn.padding[0]).add_(x)
+    return y
+
+
+def _decoder_layer(layer: Any, x: Tensor, tokens: Rows, hidden: Tensor, frames: Rows) -> Tensor:
+    y = _remembered(layer, x, tokens)
     if layer.src_attn is not None:
         attention = layer.src_attn
         queries = attention.linear_q(layer.norm3(y))

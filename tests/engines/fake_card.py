@@ -1,0 +1,187 @@
+"""A GPU made of the CPU: tensors that say they are on one, and a list of all that waits for it.
+
+The engines' own CUDA code runs unchanged: `device="cuda"`, pinned memory, streams and events.
+What a card refuses (mixing host and device tensors) fails here too, and whatever makes the host
+wait until the device is done is written down with its reason. It knows no time and no memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+CARD, HOST = torch.device("cuda"), torch.device("cpu")
+TOTAL_BYTES = 16 << 30
+# The size or the value of what comes out is known to the device alone.
+READS_VALUES = {
+    "_local_scalar_dense",
+    "equal",
+    "is_nonzero",
+    "item",
+    "masked_select",
+    "nonzero",
+    "tolist",
+    "unique_consecutive",
+    "_unique2",
+}
+# What Python's own binding would ask the linked CUDA for, before any dispatch.
+IN_PYTHON = {
+    Tensor.__getitem__: "index",
+    Tensor.__setitem__: "index_put_",
+    Tensor.nonzero: "nonzero",
+    Tensor.tolist: "tolist",
+}
+COPIES = {"_to_copy", "to", "copy_"}
+# cuDNN wants these lengths on the host.
+LENGTHS_ON_HOST = {"_pack_padded_sequence", "_pad_packed_sequence", "lstm"}
+LENGTHS_FOR_HOST = {"_pack_padded_sequence", "_pad_packed_sequence"}  # what comes out second
+
+
+class OnCard(Tensor):
+    """A tensor that says it is on the card; its values are in `held`."""
+
+    held: Tensor
+    card: FakeCard
+
+    @staticmethod
+    def __new__(cls, held: Tensor, card: FakeCard) -> OnCard:
+        made: OnCard = Tensor._make_wrapper_subclass(
+            cls,
+            held.size(),
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+            dtype=held.dtype,
+            device=CARD,
+        )
+        made.held, made.card = held, card
+        return made
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in IN_PYTHON:
+            return args[0].card.run(IN_PYTHON[func], func, args, kwargs or {})
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **(kwargs or {}))
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        raise AssertionError(f"{func} of a card that was left")
+
+
+class FakeCard(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While it is entered there is one GPU; `waits` says why the host waited for it, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.waits: list[str] = []
+        self._pinned: list[Tensor] = []  # held, so that no address is given out twice
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        name = func.overloadpacket.__name__
+        if name == "pin_memory":
+            return self._pin(args[0])
+        if kwargs.get("pin_memory"):
+            return self._pin(func(*args, **kwargs | {"pin_memory": False}))
+        if name == "is_pinned":
+            return self._is_pinned(args[0])
+        if name == "_has_compatible_shallow_copy_type":  # a module asks as it moves
+            return False
+        return self.run(name, func, args, kwargs)
+
+    def run(self, name: str, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """The operation on the values that are held, on the CPU."""
+        given = tree_leaves((args, kwargs))
+        leaves = [leaf for leaf in given if isinstance(leaf, Tensor)]
+        on_card = any(isinstance(leaf, OnCard) for leaf in leaves)
+        asked_for = [leaf for leaf in given if isinstance(leaf, torch.device)]
+        target = asked_for[0] if asked_for else CARD if on_card else HOST
+        crosses = {leaf.device.type for leaf in leaves} | {target.type} == {"cpu", "cuda"}
+        if name in COPIES and crosses:
+            asked = kwargs.get("non_blocking") or (name == "copy_" and True in args[2:])
+            self._note_copy(name, leaves, waits=not asked)
+        elif on_card:
+            self._check(name, args, leaves)
+        out = func(*tree_map(held, args), **tree_map(held, kwargs))
+        if name.endswith("_") and isinstance(args[0], Tensor):
+            return args[0]
+        if target.type != "cuda":
+            return out
+        if name in LENGTHS_FOR_HOST:
+            return OnCard(out[0], self), out[1]
+        return tree_map(lambda t: OnCard(t, self) if isinstance(t, Tensor) else t, out)
+
+    def _note_copy(self, name: str, leaves: Sequence[Tensor], *, waits: bool) -> None:
+        """A copy that is not from or to pinned memory waits, whatever was asked for."""
+        pinned = any(self._is_pinned(leaf) for leaf in leaves if not isinstance(leaf, OnCard))
+        if waits or not pinned:
+            self.waits.append(f"{name}: {'pinned' if pinned else 'pageable'} memory")
+
+    def _check(self, name: str, args: Sequence[Any], leaves: Sequence[Tensor]) -> None:
+        """Notes what reads a value of the card's. Raises RuntimeError as a card would."""
+        by_mask = name.startswith("index") and any(
+            leaf.dtype is torch.bool for leaf in tree_leaves(args[1]) if isinstance(leaf, Tensor)
+        )
+        by_counts = name == "repeat_interleave"
+        if name in READS_VALUES or by_mask or by_counts:
+            self.waits.append(f"{name}: reads what the card has computed")
+        ours = [leaf for leaf in leaves if leaf.dim() and not isinstance(leaf, OnCard)]
+        if ours and name not in LENGTHS_ON_HOST:
+            raise RuntimeError(f"{name}: all tensors must be on one device")
+
+    def _pin(self, tensor: Tensor) -> Tensor:
+        self._pinned.append(tensor.clone())
+        return self._pinned[-1]
+
+    def _is_pinned(self, tensor: Tensor) -> bool:
+        address = tensor.untyped_storage().data_ptr()
+        return any(address == kept.untyped_storage().data_ptr() for kept in self._pinned)
+
+
+def held(leaf: Any) -> Any:
+    """The argument as the CPU takes it."""
+    if isinstance(leaf, OnCard):
+        return leaf.held
+    return HOST if isinstance(leaf, torch.device) else leaf
+
+
+class FakeStream:
+    """Everything is done in order as it is asked for, so only the host's own waits matter."""
+
+    def __init__(self, card: FakeCard) -> None:
+        self._card = card
+
+    def synchronize(self) -> None:
+        self._card.waits.append("synchronize: the stream")
+
+
+@contextlib.contextmanager
+def fake_card() -> Iterator[FakeCard]:
+    """Enters a fake card, and what of `torch.cuda` the engines ask."""
+    card = FakeCard()
+    answers: dict[str, Callable[..., Any]] = {
+        "_lazy_init": lambda: None,
+        "is_available": lambda: True,
+        "mem_get_info": lambda: (TOTAL_BYTES, TOTAL_BYTES),
+        "memory_reserved": lambda: 0,
+        "current_stream": lambda: FakeStream(card),
+        "synchronize": lambda: card.waits.append("synchronize: the device"),
+    }
+    with contextlib.ExitStack() as stack:
+        for name, answer in answers.items():
+            stack.enter_context(patch.object(torch.cuda, name, answer))
+        stack.enter_context(patch.object(torch.backends.cudnn, "is_acceptable", lambda _: False))
+        stack.enter_context(torch.inference_mode())  # autograd asks for the CUDA that is linked
+        stack.enter_context(card)
+        yield card

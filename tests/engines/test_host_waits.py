@@ -1,0 +1,89 @@
+"""How often a batch makes the host wait for the GPU, on a card made of the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from deployments.core.types import Hints
+from deployments.engines.packed import to_device
+from deployments.engines.paraformer import Paraformer
+from deployments.engines.protocols import EngineSettings
+from tests.engines.conftest import Case
+from tests.engines.fake_card import FakeCard, fake_card
+from tests.engines.reference import differences
+from tests.engines.test_hotwords import FEW, many
+
+TOKEN_COUNTS_AND_IDS = ["synchronize: the stream"] * 2  # and no third (DESIGN 4)
+ON_GPU = EngineSettings(device="cuda")
+
+
+@pytest.fixture
+def card() -> Iterator[FakeCard]:
+    with fake_card() as card:
+        yield card
+
+
+@pytest.mark.parametrize("n_items", [1, 12])
+def test_a_batch_waits_for_the_gpu_twice(case: Case, card: FakeCard, n_items: int) -> None:
+    engine = Paraformer(case.model_dir, ON_GPU)
+    audios = case.audios[:n_items]  # in no order of length
+    card.waits.clear()
+
+    found = engine.read(audios, Hints())
+
+    assert card.waits == TOKEN_COUNTS_AND_IDS
+    assert differences(case.engine, audios, found, case.engine.read(audios, Hints()))[0] == []
+
+
+@pytest.mark.parametrize("n_hotwords", [len(FEW), 60], ids=["few", "filtered"])
+def test_hotwords_add_no_wait(seaco_case: Case, card: FakeCard, n_hotwords: int) -> None:
+    engine = Paraformer(seaco_case.model_dir, ON_GPU)
+    hints = Hints(hotwords=(FEW + many(seaco_case))[-n_hotwords:])
+    audios = seaco_case.audios[:12]
+    card.waits.clear()
+
+    found = engine.read(audios, hints)
+
+    assert card.waits == TOKEN_COUNTS_AND_IDS
+    assert found == seaco_case.engine.read(audios, hints)
+
+
+@pytest.mark.parametrize(
+    "waiting",
+    [
+        lambda values: values.sum().item(),
+        lambda values: values.nonzero(),
+        lambda values: values[values > 1],
+        lambda values: bool((values > 1).any()),
+        lambda values: values.cpu(),
+        lambda values: values.tolist(),
+        lambda values: torch.ones(3).to(values.device),
+        lambda values: torch.ones(3).pin_memory().to(values.device),
+        lambda values: torch.cuda.synchronize(),
+        lambda values: torch.nn.utils.rnn.pack_padded_sequence(
+            values[None, :, None].expand(2, -1, -1),
+            torch.tensor([2, 3]),
+            True,
+            enforce_sorted=False,
+        ),
+    ],
+    ids=["item", "nonzero", "mask", "bool", "cpu", "tolist", "pageable", "pinned", "all", "packed"],
+)
+def test_the_fake_card_sees_a_wait(card: FakeCard, waiting: Callable[[Tensor], object]) -> None:
+    values = to_device(torch.arange(3.0), torch.device("cuda"))
+    assert card.waits == []
+
+    waiting(values)
+
+    assert len(card.waits) == 1
+
+
+def test_the_fake_card_refuses_to_mix_devices(card: FakeCard) -> None:
+    values = to_device(torch.arange(3.0), torch.device("cuda"))
+
+    with pytest.raises(RuntimeError, match="must be on one device"):
+        values + torch.ones(3)
