@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,11 @@ class Pipeline:
     def runner(self) -> ChunkRunner:
         """As in a replica, with its budget."""
         made = ChunkRunner(
-            self.asr.transcribe, engine="asr", replica="", memory_ms=self.calibrated_ms
+            self.asr.transcribe,
+            engine="asr",
+            replica="",
+            memory_ms=self.calibrated_ms,
+            copy_in=self.asr.copy_in if self.setup.device == "cuda" else None,
         )
         made.allow(round(self.setup.batch_audio_s * 1000))
         return made
@@ -167,16 +172,10 @@ def transcribe(
         for audio, own in zip(audios, segments, strict=True)
         for segment in own
     ]
-    places = [(k, i) for k, own in enumerate(segments) for i in range(len(own))]
-    answers = [[Recognition("")] * len(own) for own in segments]
-    padded_ms, n_batches = 0, 0
-    for batch in batches_of(pieces, runner.budget_ms):
-        [result] = runner.run([chunk_of([pieces[i] for i in batch])])
-        padded_ms += result.padded_ms
-        n_batches += 1
-        for index, recognition in zip(batch, result.recognitions, strict=True):
-            recording, place = places[index]
-            answers[recording][place] = recognition
+    n_batches = len(batches_of(pieces, runner.budget_ms))
+    recognitions, padded_ms = runner.read(pieces, NO_HINTS)
+    of_all = iter(recognitions)
+    answers = [list(islice(of_all, len(own))) for own in segments]
     return answers, padded_ms, n_batches
 
 

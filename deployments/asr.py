@@ -49,7 +49,11 @@ class Asr:
             memory_ms = held_by_gpu(engine, settings, models.cache_dir) if on_gpu else None
             logger.info("Pool %s runs %s, weights from %s.", pool, engine.info, weights.source)
             return ChunkRunner(
-                engine.transcribe, engine=engine.info.name, replica=replica, memory_ms=memory_ms
+                engine.transcribe,
+                engine=engine.info.name,
+                replica=replica,
+                memory_ms=memory_ms,
+                copy_in=getattr(engine, "copy_in", None) if on_gpu else None,
             )
 
         self._owner = Owner[ChunkRunner, Chunk, ChunkResult](

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from deployments.core.batching import pack, padded_ms, transcribe_or_halve
 from deployments.core.types import SAMPLES_PER_MS, Audio, ChunkResult, Hints, Recognition
 
 Transcribe = Callable[[Sequence[Audio], Hints], list[Recognition]]
+CopyIn = Callable[[Sequence[Audio]], Sequence[Audio]]  # the same batch, on its way to the device
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,9 @@ class ChunkRunner:
     """Runs chunks through an engine in batches within a budget, and says what they cost.
 
     `budget_ms` caps a batch's padded audio; it is halved where memory runs out (DESIGN 6).
-    `memory_ms`, where it is known, is what the device holds: no budget is above it.
+    `memory_ms`, where it is known, is what the device holds: no budget is above it. `copy_in`
+    begins a batch's copy to the device; it is called on another thread while the batch before is
+    read, because putting the samples together takes the host's time too.
     """
 
     def __init__(
@@ -45,8 +49,11 @@ class ChunkRunner:
         engine: str,
         replica: str,
         memory_ms: int | None = None,
+        copy_in: CopyIn | None = None,
     ) -> None:
         self._transcribe = transcribe
+        self._copy_in = copy_in
+        self._copier = ThreadPoolExecutor(1, "copy-in") if copy_in else None
         self._engine, self._replica = engine, replica
         self.memory_ms = memory_ms
         self.budget_ms = 0
@@ -65,17 +72,23 @@ class ChunkRunner:
 
     def run(self, chunks: Sequence[Chunk]) -> list[ChunkResult]:
         """One result per chunk, recognitions in the chunk's own order."""
-        began_s = time.monotonic()
-        hints = chunks[0].hints
+        began_s, seen = time.monotonic(), self.n_out_of_memory
         items = [item for chunk in chunks for item in chunk.items]
-        lengths_ms = [length for chunk in chunks for length in chunk.lengths_ms]
+        answers, cost_ms = self.read(items, chunks[0].hints)
+        busy_ms = (time.monotonic() - began_s) * 1000
+        all_failed = all(answer.error for answer in answers)
+        self.n_failed_in_a_row = self.n_failed_in_a_row + 1 if all_failed else 0
+        first, *others = self._share(chunks, answers, cost_ms, busy_ms)
+        return [replace(first, n_out_of_memory=self.n_out_of_memory - seen), *others]
+
+    def read(self, items: Sequence[Audio], hints: Hints) -> tuple[list[Recognition], int]:
+        """One recognition per item, and the padded milliseconds of the batches they were in."""
+        lengths_ms = [-(-len(item) // SAMPLES_PER_MS) for item in items]
+        batches = pack(lengths_ms, budget_ms=self.budget_ms)
         answers: dict[int, Recognition] = {}
         cost_ms = 0
-        seen = self.n_out_of_memory
-        for batch in pack(lengths_ms, budget_ms=self.budget_ms):
-            outcome = transcribe_or_halve(
-                lambda some: self._transcribe(some, hints), [items[i] for i in batch]
-            )
+        for batch, audios in zip(batches, self._ahead(items, batches), strict=True):
+            outcome = transcribe_or_halve(lambda some: self._transcribe(some, hints), audios)
             answers.update(zip(batch, outcome.recognitions, strict=True))
             batch_ms = padded_ms([lengths_ms[i] for i in batch])
             cost_ms += batch_ms
@@ -83,16 +96,26 @@ class ChunkRunner:
                 self.n_out_of_memory += 1
             if outcome.out_of_memory and len(batch) > 1:  # one segment cannot be made smaller
                 self.budget_ms = min(self.budget_ms, batch_ms // 2)
-        busy_ms = (time.monotonic() - began_s) * 1000
-        all_failed = all(answer.error for answer in answers.values())
-        self.n_failed_in_a_row = self.n_failed_in_a_row + 1 if all_failed else 0
-        first, *others = self._share(chunks, answers, cost_ms, busy_ms)
-        return [replace(first, n_out_of_memory=self.n_out_of_memory - seen), *others]
+        return [answers[i] for i in range(len(items))], cost_ms
+
+    def _ahead(
+        self, items: Sequence[Audio], batches: Sequence[Sequence[int]]
+    ) -> Iterator[Sequence[Audio]]:
+        """The items of each batch; the copy of the next one begins as one is given out."""
+        taken = [[items[i] for i in batch] for batch in batches]
+        if self._copier is None or self._copy_in is None:
+            yield from taken
+            return
+        copying = self._copier.submit(self._copy_in, taken[0])
+        for after in taken[1:]:
+            audios, copying = copying.result(), self._copier.submit(self._copy_in, after)
+            yield audios
+        yield copying.result()
 
     def _share(
         self,
         chunks: Sequence[Chunk],
-        answers: dict[int, Recognition],
+        answers: Sequence[Recognition],
         cost_ms: int,
         busy_ms: float,
     ) -> list[ChunkResult]:
@@ -101,7 +124,7 @@ class ChunkRunner:
         results, at = [], 0
         for chunk in chunks:
             part = sum(chunk.lengths_ms) / total_ms
-            mine = tuple(answers[at + i] for i in range(len(chunk.lengths)))
+            mine = tuple(answers[at : at + len(chunk.lengths)])
             at += len(chunk.lengths)
             results.append(
                 ChunkResult(

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deployments.core.types import SAMPLE_RATE_HZ, Audio
+from deployments.engines.copy_in import samples_of
 from deployments.engines.packed import Rows, to_device
 
 FRAME_SAMPLES = 400  # 25 ms
@@ -65,7 +66,7 @@ class Fbank:
             end - len(audio) + SHIFT_SAMPLES * np.arange(count_frames(len(audio)))
             for end, audio in zip(ends, audios, strict=True)
         ]
-        samples = to_device(torch.from_numpy(np.concatenate(audios)), self._device).float()
+        samples = samples_of(audios, self._device).float()
         first = to_device(torch.from_numpy(np.concatenate(firsts)), self._device)
         within = torch.arange(FRAME_SAMPLES, device=self._device)
         return torch.cat(

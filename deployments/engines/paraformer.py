@@ -23,6 +23,7 @@ from deployments.core.types import SAMPLES_PER_MS, Audio, Hints, Recognition
 from deployments.engines.calibration import geometry_of
 from deployments.engines.checkpoint import load_checkpoint
 from deployments.engines.cif import Scan, acoustic_weights, scan, take
+from deployments.engines.copy_in import CopyIn
 from deployments.engines.device import Dtypes, prepare, translated
 from deployments.engines.features import (
     N_MELS,
@@ -93,6 +94,7 @@ class Paraformer:
         self._tokens = checkpoint.tokens
         self._silent_ids = {self._model.sos, self._model.eos, self._model.blank_id}
         self._fbank = Fbank(settings.device)
+        self.copy_in = CopyIn(self._device)
         self._lfr = checkpoint.lfr_m, checkpoint.lfr_n
         self._cmvn = None if checkpoint.cmvn is None else checkpoint.cmvn.to(self._device)
         self._token_ids = {token: i for i, token in enumerate(checkpoint.tokens)}
@@ -131,7 +133,8 @@ class Paraformer:
         readings = [Reading()] * len(batch)
         heard = [i for i, a in enumerate(batch) if count_frames(len(a)) and a.any()]
         if heard:
-            encoded = self.encode(*self.features([batch[i] for i in heard]))
+            audios = batch if len(heard) == len(batch) else [batch[i] for i in heard]
+            encoded = self.encode(*self.features(audios))
             for index, reading in zip(heard, self.decode(encoded, hints), strict=True):
                 readings[index] = reading
         return readings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -62,3 +63,28 @@ def test_a_shared_batch_answers_each_chunk_with_its_own() -> None:
         ["1000", "2000"],
         ["1500"],
     ]
+
+
+def test_the_next_batch_is_copied_in_while_one_is_read() -> None:
+    """Each batch comes back as `copy_in` made it, and the next one's copy has begun by then."""
+    begun: list[int] = []
+    next_has_begun = threading.Event()
+
+    def copy_in(batch: Sequence[Audio]) -> Sequence[Audio]:
+        begun.append(len(batch[0]) // 16)
+        if len(begun) > 1:
+            next_has_begun.set()
+        return tuple(batch)
+
+    def read(batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
+        assert isinstance(batch, tuple)
+        assert next_has_begun.wait(timeout=5)
+        return [Recognition(f"{len(item) // 16}") for item in batch]
+
+    one = ChunkRunner(read, engine="test", replica="r", copy_in=copy_in)
+    one.budget_ms = 9000
+
+    found, _ = one.read(chunk_of(3000, 9000, 6000).items, Hints())
+
+    assert [recognition.text for recognition in found] == ["3000", "9000", "6000"]
+    assert begun == [9000, 6000, 3000]

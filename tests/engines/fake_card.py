@@ -49,6 +49,7 @@ class OnCard(Tensor):
 
     held: Tensor
     card: FakeCard
+    streams: set[FakeStream]  # that may use its memory
 
     @staticmethod
     def __new__(cls, held: Tensor, card: FakeCard) -> OnCard:
@@ -61,7 +62,11 @@ class OnCard(Tensor):
             device=CARD,
         )
         made.held, made.card = held, card
+        made.streams = {card.stream}
         return made
+
+    def record_stream(self, stream: Any) -> None:
+        self.streams.add(stream)
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -83,6 +88,7 @@ class FakeCard(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.waits: list[str] = []
+        self.stream = FakeStream(self)  # the one that work is asked of now
         self._pinned: list[Tensor] = []  # held, so that no address is given out twice
 
     def __torch_dispatch__(
@@ -128,8 +134,26 @@ class FakeCard(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if waits or not pinned:
             self.waits.append(f"{name}: {'pinned' if pinned else 'pageable'} memory")
 
+    @contextlib.contextmanager
+    def on(self, stream: FakeStream) -> Iterator[None]:
+        """Work is asked of this stream."""
+        before, self.stream = self.stream, stream
+        try:
+            yield
+        finally:
+            self.stream = before
+
     def _check(self, name: str, args: Sequence[Any], leaves: Sequence[Tensor]) -> None:
-        """Notes what reads a value of the card's. Raises RuntimeError as a card would."""
+        """Notes what reads a value of the card's.
+
+        Raises RuntimeError as a card would, and for another stream's result, whose memory was not
+        kept for this one or which it does not wait for: a card would compute with anything.
+        """
+        for leaf in leaves:
+            if isinstance(leaf, OnCard) and self.stream not in leaf.streams:
+                raise RuntimeError(f"{name}: the memory is another stream's")
+            if isinstance(leaf, OnCard) and not leaf.streams <= self.stream.waited_for:
+                raise RuntimeError(f"{name}: another stream may not be done with it")
         by_mask = name.startswith("index") and any(
             leaf.dtype is torch.bool for leaf in tree_leaves(args[1]) if isinstance(leaf, Tensor)
         )
@@ -157,13 +181,20 @@ def held(leaf: Any) -> Any:
 
 
 class FakeStream:
-    """Everything is done in order as it is asked for, so only the host's own waits matter."""
+    """Everything is done as it is asked for; what a stream did not wait for, it may not use."""
 
     def __init__(self, card: FakeCard) -> None:
         self._card = card
+        self.waited_for = {self}
 
     def synchronize(self) -> None:
         self._card.waits.append("synchronize: the stream")
+
+    def record_event(self) -> FakeStream:
+        return self
+
+    def wait_event(self, event: FakeStream) -> None:
+        self.waited_for.add(event)
 
 
 @contextlib.contextmanager
@@ -175,7 +206,9 @@ def fake_card() -> Iterator[FakeCard]:
         "is_available": lambda: True,
         "mem_get_info": lambda: (TOTAL_BYTES, TOTAL_BYTES),
         "memory_reserved": lambda: 0,
-        "current_stream": lambda: FakeStream(card),
+        "current_stream": lambda: card.stream,
+        "Stream": lambda: FakeStream(card),
+        "stream": card.on,
         "synchronize": lambda: card.waits.append("synchronize: the device"),
     }
     with contextlib.ExitStack() as stack:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from deployments.core.types import Hints
+from deployments.engines.copy_in import CopyIn, Staged, samples_of
 from deployments.engines.packed import to_device
 from deployments.engines.paraformer import Paraformer
 from deployments.engines.protocols import EngineSettings
@@ -50,6 +52,40 @@ def test_hotwords_add_no_wait(seaco_case: Case, card: FakeCard, n_hotwords: int)
 
     assert card.waits == TOKEN_COUNTS_AND_IDS
     assert found == seaco_case.engine.read(audios, hints)
+
+
+def test_a_batch_whose_copy_began_before_is_read_the_same_and_waits_no_more(
+    seaco_case: Case, card: FakeCard
+) -> None:
+    engine = Paraformer(seaco_case.model_dir, ON_GPU)
+    audios = seaco_case.audios[:6]
+    card.waits.clear()
+
+    staged = engine.copy_in(audios)
+    while_copied = engine.read(seaco_case.audios[6:9], Hints())
+    found = engine.read(staged, Hints())
+
+    assert isinstance(staged, Staged)
+    assert card.waits == 2 * TOKEN_COUNTS_AND_IDS
+    assert found == engine.read(audios, Hints())
+    assert while_copied == engine.read(seaco_case.audios[6:9], Hints())
+
+
+def test_what_is_on_its_way_may_not_be_used_without_waiting(card: FakeCard) -> None:
+    staged = CopyIn(torch.device("cuda"))([np.ones(3, np.int16)])
+
+    assert isinstance(staged, Staged)
+    with pytest.raises(RuntimeError, match="another stream"):
+        staged.samples.float()
+
+
+def test_a_part_of_a_batch_on_its_way_is_an_ordinary_batch(card: FakeCard) -> None:
+    audios = [np.full(n, n, np.int16) for n in (3, 4, 5)]
+
+    staged = CopyIn(torch.device("cuda"))(audios)
+
+    assert not isinstance(staged[1:], Staged)
+    assert samples_of(staged[1:], torch.device("cuda")).tolist() == [4] * 4 + [5] * 5
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,18 @@ def test_in_fp32_every_segment_reads_as_funasr_alone(case: Case, batch: int) -> 
     assert mismatches == []
 
 
+def test_a_batch_whose_copy_began_before_reads_the_same(case: Case) -> None:
+    engine = Paraformer(case.model_dir, ON_GPU)
+    runner = ChunkRunner(engine.transcribe, engine="", replica="", copy_in=engine.copy_in)
+    runner.allow(10_000)  # many batches
+
+    found, _ = runner.read(case.audios, NO_HINTS)
+
+    alone = ChunkRunner(engine.transcribe, engine="", replica="")
+    alone.allow(10_000)
+    assert found == alone.read(case.audios, NO_HINTS)[0]
+
+
 @pytest.mark.parametrize("dtype", LEAST_AGREEMENT)
 def test_half_precision_reads_nearly_the_same(case: Case, dtype: str) -> None:
     engine = Paraformer(case.model_dir, EngineSettings(device="cuda", dtype=dtype))

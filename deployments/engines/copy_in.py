@@ -1,0 +1,60 @@
+"""The next batch's samples go to the GPU while this one computes: pinned memory, a second stream.
+
+On a CPU there is nothing to copy, and a batch stays what it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deployments.core.types import Audio
+from deployments.engines.packed import to_device
+
+
+class Staged(tuple[Audio, ...]):
+    """A batch whose samples are on their way to the GPU; a part of it is an ordinary batch."""
+
+    samples: Tensor  # (n_samples of all,) int16, on the device
+    arrived: torch.cuda.Event
+
+
+class CopyIn:
+    """Starts copies to a device, on a stream of their own."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        on_card = device.type == "cuda"
+        self._stream = torch.cuda.Stream() if on_card else None  # type: ignore[no-untyped-call]
+
+    def __call__(self, batch: Sequence[Audio]) -> Sequence[Audio]:
+        """The same batch, its copy begun; as it is where there is no memory to spare for it."""
+        if self._stream is not None:
+            with contextlib.suppress(torch.OutOfMemoryError), torch.cuda.stream(self._stream):
+                staged = Staged(batch)
+                staged.samples = to_device(end_to_end(batch), self._device)
+                staged.arrived = self._stream.record_event()
+                return staged
+        return batch
+
+
+def samples_of(batch: Sequence[Audio], device: torch.device) -> Tensor:
+    """The samples end to end, (n_samples of all,) int16, for the work that is asked for next.
+
+    Where their copy has begun, the device waits for it; the host does not.
+    """
+    if not isinstance(batch, Staged):
+        return to_device(end_to_end(batch), device)
+    computing = torch.cuda.current_stream()
+    computing.wait_event(batch.arrived)
+    batch.samples.record_stream(computing)  # else its memory may be given away too early
+    return batch.samples
+
+
+def end_to_end(batch: Sequence[Audio]) -> Tensor:
+    """(n_samples of all,) int16 on the CPU."""
+    return torch.from_numpy(np.concatenate(batch))
