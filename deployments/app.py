@@ -10,7 +10,7 @@ import warnings
 from typing import Any
 
 from ray import serve
-from ray.serve.config import AutoscalingConfig
+from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 
 from cluster.gpu_metrics import keep_sampling
 from cluster.prices import replica_price
@@ -26,6 +26,7 @@ from deployments.router import Router, RouterPlan
 from deployments.vad import Vad
 from deployments.weights.identify import identify
 
+BY_NAME: dict[str, Any] = {"request_router_class": "deployments.named:NamedReplica"}
 REPORT_S = 2.0  # how often the dispatcher's figures reach the policy
 AT_ONCE = {"upscale_delay_s": 0.0, "downscale_delay_s": 0.0}
 
@@ -38,20 +39,42 @@ def build(config: AppConfig) -> serve.Application:
     config, notes = resolve(config, cluster_nodes())
     assert config.pools != "auto"
     family = identify(config.models.asr).family
-    settings = {
-        name: engine_settings(config.models.asr, pool, config)
-        for name, pool in config.pools.items()
-    }
-    infos = {name: asr_info(family, of_pool) for name, of_pool in settings.items()}
+    infos = {name: asr_info(family, how) for name, how in _pool_settings(config).items()}
     info = next(iter(infos.values()))
-    punctuate = config.models.punctuation is not None and not info.punctuates
+    plan = RouterPlan(
+        engine=info,
+        languages=ENGINES[family].languages,
+        punctuate=_punctuates(config),
+        pools=infos,
+        notes=notes,
+        max_audio_s=config.limits.max_audio_hours * 3600,
+        max_prompt_chars=config.limits.max_prompt_chars,
+        max_hotwords=config.limits.max_hotwords,
+        decode_threads=config.router.decode_threads,
+        decode_timeout_s=config.router.decode_timeout_s,
+        request_timeout_s=config.limits.request_timeout_s,
+    )
+    router = _deployment(Router, "Router", config.router).bind(plan, stages(config))
+    return _deployment(Ingress, "Ingress", config.ingress).bind(router, info, config.limits)
 
+
+def stages(config: AppConfig) -> dict[str, Any]:
+    """All that stands behind the router, bound: the arguments of its `HandleCalls`.
+
+    `config` holds no "auto" any more.
+    """
+    assert config.pools != "auto"
+    punctuate, settings = _punctuates(config), _pool_settings(config)
     vad = _deployment(Vad, "Vad", config.vad).bind(
         config.models, engine_settings(config.models.vad, config.vad, config)
     )
     pools = {
         name: _deployment(
-            Asr, f"Asr-{name}", pool, user_config={"batch_audio_s": pool.batch_audio_s}
+            Asr,
+            f"Asr-{name}",
+            pool,
+            user_config={"batch_audio_s": pool.batch_audio_s},
+            request_router_config=RequestRouterConfig(**BY_NAME),
         ).bind(name, config.models, settings[name])
         for name, pool in config.pools.items()
     }
@@ -75,7 +98,7 @@ def build(config: AppConfig) -> serve.Application:
         config.autoscaling,
         keep_sampling,
     )
-    calls = {
+    return {
         "vad": vad,
         "pools": pools,
         "punctuation": punctuation,
@@ -86,21 +109,21 @@ def build(config: AppConfig) -> serve.Application:
             "recognition": config.router.chunk_timeout_s,
         },
     }
-    plan = RouterPlan(
-        engine=info,
-        languages=ENGINES[family].languages,
-        punctuate=punctuate,
-        pools=infos,
-        notes=notes,
-        max_audio_s=config.limits.max_audio_hours * 3600,
-        max_prompt_chars=config.limits.max_prompt_chars,
-        max_hotwords=config.limits.max_hotwords,
-        decode_threads=config.router.decode_threads,
-        decode_timeout_s=config.router.decode_timeout_s,
-        request_timeout_s=config.limits.request_timeout_s,
-    )
-    router = _deployment(Router, "Router", config.router).bind(plan, calls)
-    return _deployment(Ingress, "Ingress", config.ingress).bind(router, info, config.limits)
+
+
+def _pool_settings(config: AppConfig) -> dict[str, EngineSettings]:
+    """How each pool's engine runs."""
+    assert config.pools != "auto"
+    return {
+        name: engine_settings(config.models.asr, pool, config)
+        for name, pool in config.pools.items()
+    }
+
+
+def _punctuates(config: AppConfig) -> bool:
+    """Whether there is a punctuation stage: not where the ASR engine writes marks of its own."""
+    engine = ENGINES[identify(config.models.asr).family]
+    return config.models.punctuation is not None and not engine.punctuates
 
 
 def _deployment(kind: type, name: str, replicas: Replicas, **options: Any) -> serve.Deployment:

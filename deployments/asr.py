@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
+import ray
 from ray import serve
 
 from cluster.profiles import known_card
@@ -39,7 +40,7 @@ class Asr:
 
     def __init__(self, pool: str, models: Models, settings: EngineSettings) -> None:
         weights = ensure(models.asr, cache_dir=models.cache_dir, offline=models.offline)
-        replica = serve.get_replica_context().replica_id.unique_id
+        replica = own_name()
 
         def load() -> ChunkRunner:
             on_gpu = settings.device == "cuda" and weights.source != FAKE_SOURCE
@@ -80,6 +81,12 @@ class Asr:
                 self._runner.budget_ms,
             )
         return result
+
+
+def own_name() -> str:
+    """The actor's id: Ray's errors name the dead by it, and calls can be sent to it."""
+    actor = ray.get_runtime_context().get_actor_id() if ray.is_initialized() else None
+    return actor or serve.get_replica_context().replica_id.unique_id
 
 
 def check_card(settings: EngineSettings) -> None:

@@ -26,6 +26,7 @@ from deployments.core.types import (
     PunctuationTask,
     Span,
 )
+from deployments.named import ANY
 
 DISPATCHER_TIMEOUT_S = 30.0
 SNAPSHOT_TIMEOUT_S = 3.0
@@ -39,6 +40,13 @@ FULL_PAUSE_S = 0.2
 class ReplicaDied(AsrError):
     """The replica that had the call is gone; the call may have run or not."""
 
+    def __init__(self, message: str, replica: str = "") -> None:
+        super().__init__(message, replica)
+        self.replica = replica  # as its results name it; empty: Ray does not say
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
 
 class Calls(Protocol):
     """What the router needs of the rest of the graph."""
@@ -46,7 +54,7 @@ class Calls(Protocol):
     def detect(self, audio: Audio) -> AsyncGenerator[list[Span]]: ...
     async def punctuate(self, task: PunctuationTask) -> PunctuationStep: ...
     async def recognise(
-        self, pool: str, samples: Audio, lengths: Sequence[int], hints: Hints
+        self, pool: str, replica: str, samples: Audio, lengths: Sequence[int], hints: Hints
     ) -> ChunkResult: ...
     async def submit(
         self, request: str, lengths_ms: Mapping[int, int], *, again: bool, coming_ms: int
@@ -105,13 +113,16 @@ class HandleCalls:
         return step
 
     async def recognise(
-        self, pool: str, samples: Audio, lengths: Sequence[int], hints: Hints
+        self, pool: str, replica: str, samples: Audio, lengths: Sequence[int], hints: Hints
     ) -> ChunkResult:
-        """Not tried again here: the dispatcher decides where a lost chunk goes.
+        """By the replica of that name where it can take it, else by any of the pool.
+
+        Not tried again here: the dispatcher decides where a lost chunk goes.
 
         Where the pool's queue is full it waits: the dispatcher counts the chunk as under way.
         """
-        remote = self._pools[pool].transcribe.remote
+        handle = self._pools[pool].options(multiplexed_model_id=replica or ANY)
+        remote = handle.transcribe.remote
         timeout_s = self._timeout_s["recognition"]
         deadline_s = time.monotonic() + timeout_s
         arguments = (samples, list(lengths), hints)
@@ -215,8 +226,9 @@ def our_errors(stage: str, timeout_s: float) -> Iterator[None]:
         raise TimedOut(stage, timeout_s) from None
     except BackPressureError:
         raise Overloaded(BUSY_RETRY_S) from None
-    except RayActorError:
-        raise ReplicaDied(f"A replica of the {stage} stage died.") from None
+    except RayActorError as error:
+        message = f"A replica of the {stage} stage died."
+        raise ReplicaDied(message, error.actor_id or "") from None
     except RayTaskError as error:
         if isinstance(error.cause, AsrError):
             raise error.cause from None

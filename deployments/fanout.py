@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence, Set
 from contextlib import aclosing
 from typing import Any
@@ -122,7 +123,7 @@ class _Work:
             return found
         orders = self.polling.result()
         self.forgotten |= orders is None
-        for order in orders or ():
+        for order in first_ones_first(orders or ()):
             if isinstance(order, GiveUp):
                 lost = Answer(Recognition("", error=LOST))
                 found |= dict.fromkeys(order.segments, lost)
@@ -165,6 +166,17 @@ class _Work:
             self._request, lengths_ms, again=again, coming_ms=self._coming_ms
         )
         self.forgotten |= again and not known
+
+
+def first_ones_first(orders: Sequence[Order | GiveUp]) -> list[Order | GiveUp]:
+    """Every replica's first chunk before any second one: copying takes its time."""
+    seen: Counter[tuple[str, str]] = Counter()
+    ranked: list[tuple[int, Order | GiveUp]] = []
+    for order in orders:
+        replica = ("", "") if isinstance(order, GiveUp) else (order.pool, order.replica)
+        ranked.append((seen[replica], order))
+        seen[replica] += 1
+    return [order for _, order in sorted(ranked, key=lambda pair: pair[0])]
 
 
 async def _clean_up(
@@ -227,7 +239,7 @@ async def _send(
     """The chunk's own samples by value, never the whole recording (DESIGN 8)."""
     pieces = [segment_audio(audio, segment) for segment in chunk]
     lengths = [len(piece) for piece in pieces]
-    return await calls.recognise(order.pool, np.concatenate(pieces), lengths, hints)
+    return await calls.recognise(order.pool, order.replica, np.concatenate(pieces), lengths, hints)
 
 
 def _result(task: asyncio.Task[ChunkResult], order: Order) -> ChunkResult | Lost:
@@ -240,7 +252,9 @@ def _result(task: asyncio.Task[ChunkResult], order: Order) -> ChunkResult | Lost
         result = task.result()
         none_read = all(recognition.error for recognition in result.recognitions)
         return Lost(order.order, replica_lives=True) if none_read and order.attempt == 1 else result
-    if isinstance(error, ReplicaDied | TimedOut):
+    if isinstance(error, ReplicaDied):
+        return Lost(order.order, replica=error.replica)
+    if isinstance(error, TimedOut):
         return Lost(order.order)
     logger.error("A chunk failed in an unexpected way.", exc_info=error)
     return Lost(order.order, replica_lives=True)

@@ -133,7 +133,7 @@ class InProcessCalls:
         return self.punctuate_batch([task])[0]
 
     async def recognise(
-        self, pool: str, samples: Audio, lengths: Sequence[int], hints: Hints
+        self, pool: str, replica: str, samples: Audio, lengths: Sequence[int], hints: Hints
     ) -> ChunkResult:
         self.n_chunks += 1
         await self._some_time()

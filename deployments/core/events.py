@@ -50,6 +50,7 @@ class Lost:
 
     order: int
     replica_lives: bool = False  # it answered, but could read nothing of the chunk
+    replica: str = ""  # the one that died; empty: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class Order:
     pool: str
     segments: tuple[int, ...]
     attempt: int
+    replica: str = ""  # of the pool; empty: any
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,9 @@ class Ledger:
         if sent is None:
             return None
         order = sent.order
-        if not event.replica_lives and self.pools[order.pool].died(now_ms):
+        if not event.replica_lives and self.pools[order.pool].died(
+            now_ms, event.order, event.replica
+        ):
             self.version += 1
         lost = self._close(now_ms, event.order)
         request = self.requests.get(order.request)
@@ -175,9 +177,11 @@ class Ledger:
         lengths_ms: tuple[int, ...],
     ) -> Order:
         attempt = 1 + max((request.deaths.get(s, 0) for s in segments), default=0)
-        order = Order(self._next_order, request.name, pool.spec.name, segments, attempt)
+        number, name = self._next_order, pool.spec.name
         self._next_order += 1
-        expected_ms = pool.place(now_ms, order.order, len(segments) * max(lengths_ms))
+        expected_ms = pool.place(now_ms, number, len(segments) * max(lengths_ms))
+        replica = pool.replica_of(number)
+        order = Order(number, request.name, name, segments, attempt, replica)
         self.orders[order.order] = Sent(order, lengths_ms, now_ms, expected_ms)
         request.open.add(order.order)
         late_ms = expected_ms + max(HEDGE_MS, (expected_ms - now_ms) / 2)

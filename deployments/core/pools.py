@@ -1,12 +1,13 @@
 """A pool as it is now: its replicas, what they have, how fast they turned out to be.
 
-Orders go to a pool, not to a replica. Which replica has one is guessed (the one that is free
-first) and put right by who answers.
+An order is for the replica that is free first, by name once that has answered. Until then it is
+for the pool: which replica has it is guessed, and put right by who answers.
 """
 
 from __future__ import annotations
 
 import bisect
+from collections import deque
 from dataclasses import dataclass, field
 
 from deployments.core.planning import PoolSpec, Worker
@@ -16,6 +17,7 @@ OUTSTANDING_BATCHES = 2  # per replica: one computing, one being copied in (meas
 URGENT_BATCHES = 3  # for interactive chunks, so that they need not wait for room
 DEATH_MS = 500.0  # losses within so long are of one replica
 MISSING_MS = 10_000.0  # so long a replica that died is not counted, whatever Serve says
+MOST_DEAD = 100  # names kept
 STEP = 0.25  # a replica's factor within a step of its pool's is its pool's
 
 
@@ -62,6 +64,7 @@ class PoolState:
         self._by_replica: dict[str, Slot] = {}
         self._told = 0
         self._deaths: list[float] = []
+        self._dead: deque[str] = deque(maxlen=MOST_DEAD)
         self._starting_since_ms: float | None = None
 
     @property
@@ -84,12 +87,19 @@ class PoolState:
         self._told = n_told
         return self._settle(now_ms)
 
-    def died(self, now_ms: float) -> bool:
-        """A chunk was lost; whether the number of replicas has changed."""
-        if self._deaths and now_ms - self._deaths[-1] < DEATH_MS:
+    def died(self, now_ms: float, order: int, replica: str = "") -> bool:
+        """A chunk was lost, by this replica where that is known; whether their number changed."""
+        if replica and replica in self._dead:
             return False
+        if not replica and self._deaths and now_ms - self._deaths[-1] < DEATH_MS:
+            return False
+        place = self.outstanding.get(order)
+        slot = self._by_replica.get(replica) or (place.slot if place else None)
         self._deaths.append(now_ms)
-        return self._settle(now_ms)
+        if replica:
+            self._dead.append(replica)
+        changed = slot is not None and self._remove_slot(slot)
+        return self._settle(now_ms) or changed
 
     def _settle(self, now_ms: float) -> bool:
         self._deaths = [at for at in self._deaths if now_ms - at < MISSING_MS]
@@ -101,16 +111,28 @@ class PoolState:
             self.slots[self._next_slot] = Slot(self._next_slot, free_ms=now_ms)
             bisect.insort(self._by_time, (now_ms, self._next_slot))
         while len(self.slots) > wanted:  # the one that is thought to have the most
-            _, number = self._by_time.pop()
-            slot = self.slots.pop(number)
-            self._by_replica.pop(slot.replica, None)
-            for place in slot.orders.values():
-                place.slot = None
+            self._remove_slot(self.slots[self._by_time[-1][1]])
         if wanted:
             self._starting_since_ms = None
         if len(self.slots) != before:
             self._parallel = sum(1 / slot.pace for slot in self.slots.values())
         return len(self.slots) != before
+
+    def _remove_slot(self, slot: Slot) -> bool:
+        """Whether it was there; what it had is nobody's until it is lost or answered."""
+        if self.slots.pop(slot.number, None) is None:
+            return False
+        del self._by_time[bisect.bisect_left(self._by_time, (slot.free_ms, slot.number))]
+        self._by_replica.pop(slot.replica, None)
+        for place in slot.orders.values():
+            place.slot = None
+        self._parallel = sum(1 / slot.pace for slot in self.slots.values())
+        return True
+
+    def replica_of(self, order: int) -> str:
+        """The name of the replica that an order is for; empty: not known yet."""
+        slot = self.outstanding[order].slot
+        return slot.replica if slot else ""
 
     @property
     def total_rate(self) -> float:

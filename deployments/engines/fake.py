@@ -6,6 +6,7 @@ padding or a lost segment changes the text. No torch here.
 
 from __future__ import annotations
 
+import json
 import time
 import zlib
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ MIN_PAUSE_MS = 300  # a shorter one does not end a span
 MAX_SPAN_MS = 30_000
 COMMA_WORDS, SENTENCE_WORDS = 7, 21
 SLOW_SPEED = 5.0  # audio seconds a second and thread, of FakeSlowAsr
+PAGE_SAMPLES = 2048  # of 4096 bytes
 POISON = np.int16(-32_768)  # a segment that holds this sample cannot be recognised
 
 
@@ -78,6 +80,33 @@ class FakeSlowAsr(FakeAsr):
         audio_s = sum(len(audio) for audio in batch) / SAMPLES_PER_MS / 1000
         time.sleep(audio_s / self._speed)
         return super().transcribe(batch, hints)
+
+
+class FakeTimedAsr(FakeAsr):
+    """A sleeping GPU: a batch takes the time that the request's prompt says, and no work."""
+
+    def __init__(self, model_dir: Path, settings: EngineSettings) -> None:
+        super().__init__(model_dir, settings)
+        self.info = replace(self.info, has_word_times=False, hints=("prompt",))
+        self._kind = str(settings.num_threads)
+
+    def transcribe(self, batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
+        """Texts by `fingerprint`, after [overhead_ms, audio seconds per second] of its kind.
+
+        The prompt is JSON, {kind: [overhead_ms, speed]}; an engine's kind is its `num_threads`.
+        """
+        began_s = time.monotonic()
+        overhead_ms, speed = json.loads(hints.prompt or "")[self._kind]
+        padded_ms = len(batch) * max(len(audio) for audio in batch) / SAMPLES_PER_MS
+        heard = [Recognition(fingerprint(audio)) for audio in batch]
+        took_s = (overhead_ms + padded_ms / speed) / 1000
+        time.sleep(max(0.0, began_s + took_s - time.monotonic()))
+        return heard
+
+
+def fingerprint(audio: Audio) -> str:
+    """Tells segments apart at little cost: length, and the sum of one sample of every page."""
+    return f"{len(audio)} {int(audio[::PAGE_SAMPLES].sum(dtype=np.int64))}"
 
 
 class FakePlainAsr(FakeAsr):

@@ -148,6 +148,9 @@ ENGINES = {
     "fake-slow": Family(
         "deployments.engines.fake:FakeSlowAsr", "asr", has_word_times=True, max_segment_ms=30_000
     ),
+    "fake-timed": Family(
+        "deployments.engines.fake:FakeTimedAsr", "asr", max_segment_ms=30_000, hints=("prompt",)
+    ),
     "fake-plain": Family(
         "deployments.engines.fake:FakePlainAsr",
         "asr",

@@ -63,6 +63,7 @@ _FAKES = {
     "fake:vad": ("fake-vad", "vad"),
     "fake:asr": ("fake-asr", "asr"),
     "fake:slow": ("fake-slow", "asr"),
+    "fake:timed": ("fake-timed", "asr"),
     "fake:plain": ("fake-plain", "asr"),
     "fake:punctuation": ("fake-punctuation", "punctuation"),
 }

@@ -156,6 +156,33 @@ def test_a_replica_that_could_read_nothing_is_still_counted() -> None:
     assert scheduler.snapshot()["slow"]["replicas"] == 2
 
 
+def test_an_order_names_the_replica_once_it_has_answered() -> None:
+    scheduler = _scheduler((SLOW, 2))
+    sent = _orders(scheduler.on_event(0, Submit("r", dict.fromkeys(range(50), 30_000))))
+    scheduler.on_event(600, Finished(sent[0].order, 60_000, 600.0, "slow#a"))
+
+    later = _orders(scheduler.on_event(601, Finished(sent[1].order, 60_000, 600.0, "slow#b")))
+
+    assert {order.replica for order in sent} == {""}
+    assert [order.replica for order in later] == ["slow#b"]
+
+
+def test_the_replica_that_an_error_names_is_taken_out_and_no_other() -> None:
+    scheduler = _scheduler((SLOW, 2))
+    sent = _orders(scheduler.on_event(0, Submit("r", dict.fromkeys(range(50), 30_000))))
+    for order, name in ((sent[0], "slow#a"), (sent[1], "slow#b")):
+        sent += _orders(scheduler.on_event(600, Finished(order.order, 60_000, 600.0, name)))
+
+    on_b = [order for order in sent[2:] if order.replica != "slow#a"]
+    later = _orders(scheduler.on_event(700, Lost(on_b[-1].order, "slow#b")))
+    later += _orders(scheduler.on_event(5_000, Lost(on_b[0].order, "slow#b")))
+    for order in sent[2:]:
+        later += _orders(scheduler.on_event(5_100, Finished(order.order, 60_000, 600.0, "slow#a")))
+
+    assert scheduler.snapshot()["slow"]["replicas"] == 1
+    assert {order.replica for order in later} == {"slow#a"}
+
+
 pools = st.lists(
     st.builds(
         PoolSpec,
