@@ -14,7 +14,7 @@ from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 
 from cluster.gpu_metrics import keep_sampling
 from cluster.prices import replica_price
-from deployments.asr import Asr
+from deployments.asr import Asr, Tuning
 from deployments.config import AppConfig, Pool, PunctuationStage, Replicas, Stage
 from deployments.core.planning import PoolSpec
 from deployments.dispatcher import Dispatcher
@@ -73,7 +73,7 @@ def stages(config: AppConfig) -> dict[str, Any]:
             Asr,
             f"Asr-{name}",
             pool,
-            user_config={"batch_audio_s": pool.batch_audio_s},
+            user_config=_tuning(pool),
             request_router_config=RequestRouterConfig(**BY_NAME),
         ).bind(name, config.models, settings[name])
         for name, pool in config.pools.items()
@@ -109,6 +109,11 @@ def stages(config: AppConfig) -> dict[str, Any]:
             "recognition": config.router.chunk_timeout_s,
         },
     }
+
+
+def _tuning(pool: Pool) -> Tuning:
+    overhead_audio_s = pool.overhead_ms / 1000 * pool.speed
+    return {"batch_audio_s": pool.batch_audio_s, "overhead_audio_s": overhead_audio_s}
 
 
 def _pool_settings(config: AppConfig) -> dict[str, EngineSettings]:

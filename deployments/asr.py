@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import ray
 from ray import serve
@@ -33,6 +33,7 @@ class Tuning(TypedDict):
     """What may change while replicas run, through Serve's `user_config`."""
 
     batch_audio_s: float
+    overhead_audio_s: NotRequired[float]  # what is done in the time that any batch takes beside
 
 
 class Asr:
@@ -64,7 +65,8 @@ class Asr:
 
     def reconfigure(self, tuning: Tuning) -> None:
         """Serve calls this before the replica is ready, and when `user_config` changes."""
-        self._runner.allow(round(tuning["batch_audio_s"] * 1000))
+        slack_ms = round(tuning.get("overhead_audio_s", 0.0) * 1000)
+        self._runner.allow(round(tuning["batch_audio_s"] * 1000), slack_ms=slack_ms)
 
     def check_health(self) -> None:
         """Serve asks every 10 s, and replaces a replica that raises three times."""

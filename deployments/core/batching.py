@@ -12,7 +12,7 @@ from deployments.core.types import Audio, Recognition
 logger = logging.getLogger("ray.serve")
 
 MAX_WASTE = 0.08  # padding, as a part of a batch's audio
-SLACK_MS = 2000  # padding that costs less than one more batch: 20 ms at 100 times real time
+SLACK_MS = 2000  # at the least, padding that costs less than one more batch
 
 
 def padded_ms(lengths_ms: Sequence[int]) -> int:
@@ -20,12 +20,12 @@ def padded_ms(lengths_ms: Sequence[int]) -> int:
     return len(lengths_ms) * max(lengths_ms, default=0)
 
 
-def pack(lengths_ms: Sequence[int], *, budget_ms: int) -> list[list[int]]:
+def pack(lengths_ms: Sequence[int], *, budget_ms: int, slack_ms: int = SLACK_MS) -> list[list[int]]:
     """Indices of `lengths_ms` in batches of similar length, none padded beyond `budget_ms`.
 
     Longest first, so that a batch's padding is the spread of its lengths; a batch ends where its
-    padding would be more than MAX_WASTE of its audio and more than SLACK_MS. A single item over
-    the budget is a batch of its own: it cannot be made smaller here.
+    padding would be more than MAX_WASTE of its audio and more than `slack_ms`, the cost of one
+    more batch. A single item over the budget is a batch of its own: it cannot be made smaller here.
     """
     batches: list[list[int]] = []
     audio_ms = 0  # of the last batch, without its padding
@@ -33,7 +33,7 @@ def pack(lengths_ms: Sequence[int], *, budget_ms: int) -> list[list[int]]:
         audio_ms += lengths_ms[index]
         if batches:
             cost_ms = (len(batches[-1]) + 1) * lengths_ms[batches[-1][0]]
-            allowed_ms = audio_ms + max(SLACK_MS, MAX_WASTE * audio_ms)
+            allowed_ms = audio_ms + max(slack_ms, MAX_WASTE * audio_ms)
             if cost_ms <= min(budget_ms, allowed_ms):
                 batches[-1].append(index)
                 continue

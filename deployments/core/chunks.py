@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from deployments.core.batching import pack, padded_ms, transcribe_or_halve
+from deployments.core.batching import SLACK_MS, pack, padded_ms, transcribe_or_halve
 from deployments.core.types import SAMPLES_PER_MS, Audio, ChunkResult, Hints, Recognition
 
 Transcribe = Callable[[Sequence[Audio], Hints], list[Recognition]]
@@ -57,11 +57,16 @@ class ChunkRunner:
         self._engine, self._replica = engine, replica
         self.memory_ms = memory_ms
         self.budget_ms = 0
+        self.slack_ms = SLACK_MS
         self.n_out_of_memory = 0
         self.n_failed_in_a_row = 0  # calls of `run` in which no segment could be read
 
-    def allow(self, budget_ms: int) -> None:
-        """Sets the budget to this, or to what the device holds where that is less."""
+    def allow(self, budget_ms: int, *, slack_ms: int = SLACK_MS) -> None:
+        """Sets the budget to this, or to what the device holds where that is less.
+
+        `slack_ms` is the padding that costs no more than a further batch (`pack`).
+        """
+        self.slack_ms = max(slack_ms, SLACK_MS)
         held_ms = budget_ms if self.memory_ms is None else self.memory_ms
         self.budget_ms = min(budget_ms, held_ms)
 
@@ -84,7 +89,7 @@ class ChunkRunner:
     def read(self, items: Sequence[Audio], hints: Hints) -> tuple[list[Recognition], int]:
         """One recognition per item, and the padded milliseconds of the batches they were in."""
         lengths_ms = [-(-len(item) // SAMPLES_PER_MS) for item in items]
-        batches = pack(lengths_ms, budget_ms=self.budget_ms)
+        batches = pack(lengths_ms, budget_ms=self.budget_ms, slack_ms=self.slack_ms)
         answers: dict[int, Recognition] = {}
         cost_ms = 0
         for batch, audios in zip(batches, self._ahead(items, batches), strict=True):

@@ -57,3 +57,12 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
     assert [r.text for r in outcome.recognitions] == ["1", "2", "3", "4", "5"]
     assert outcome.out_of_memory
     assert seen == [5, 2, 3, 1, 2]
+
+
+def test_padding_that_costs_less_than_a_further_batch_is_taken() -> None:
+    lengths_ms = [10_000, 6_000, 3_000]  # 11 s of padding together
+
+    apart = pack(lengths_ms, budget_ms=60_000)
+    together = pack(lengths_ms, budget_ms=60_000, slack_ms=11_000)
+
+    assert (apart, together) == ([[0], [1], [2]], [[0, 1, 2]])
