@@ -85,7 +85,7 @@ class Ledger:
         running = [pool for pool in self.pools.values() if pool.slots]
         if running:
             return sorted(running, key=lambda pool: pool.speed.slope)
-        can_start = [pool for pool in self.pools.values() if pool.spec.can_start]
+        can_start = [pool for pool in self.pools.values() if pool.can_start]
         return sorted(can_start, key=lambda pool: pool.spec.price_per_hour)[:1]
 
     def enqueue(self, request: Request) -> None:

@@ -42,8 +42,9 @@ class Plan:
 class Placing:
     """Chooses; the ledger carries out."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, *, round_trip_ms: float) -> None:
         self._ledger = ledger
+        self._round_trip_ms = round_trip_ms
         self._plan = Plan()
         self._interactive_seen_ms = -INTERACTIVE_MS
 
@@ -119,7 +120,7 @@ class Placing:
         for name, part, last in parts:
             pool = self._ledger.pools[name]
             padded_ms = -part[0][0] * len(part)
-            may = urgent or not last or pool.is_idle
+            may = urgent or not last or pool.is_idle or not self._held(pool, padded_ms)
             if may and pool.has_room(batches=batches, padded_ms=padded_ms):
                 start = request.backlog.find(-part[0][0], part[0][1])
                 yield self._ledger.send_part(now_ms, request, pool, start, start + len(part))
@@ -199,7 +200,8 @@ class Placing:
             while queue and pool.has_room(
                 batches=batches, padded_ms=-queue[0][1][0][0] * len(queue[0][1])
             ):
-                if queue[0][2] and not pool.is_idle:
+                padded_ms = -queue[0][1][0][0] * len(queue[0][1])
+                if queue[0][2] and not pool.is_idle and self._held(pool, padded_ms):
                     break
                 name, part, _ = queue.popleft()
                 request = self._ledger.requests.get(name)
@@ -234,6 +236,14 @@ class Placing:
             self._plan.end_ms = max(self._plan.end_ms, end_ms)
             yield from self._send_chunks(now_ms, request, chunks, workers, urgent=False)
             self._ledger.enqueue(request)
+
+    def _held(self, pool: PoolState, padded_ms: int) -> bool:
+        """Whether a replica's last chunk waits until the replica has nothing else.
+
+        It may then still go to another, but the replica is idle until the order arrives: that
+        pays where the error of the chunk's expected time is the larger.
+        """
+        return pool.speed.noise * pool.speed.chunk_ms(padded_ms) >= self._round_trip_ms
 
     def _fill_window(self, request: Request, pools: list[PoolState]) -> None:
         batch_ms = max(pool.spec.batch_audio_ms for pool in pools)

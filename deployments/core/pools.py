@@ -72,6 +72,11 @@ class PoolState:
         return len(self.slots)
 
     @property
+    def can_start(self) -> bool:
+        """Whether what is sent where none runs will meet a replica: Serve starts or replaces it."""
+        return self.spec.can_start or self._told > 0
+
+    @property
     def full_chunk_ms(self) -> float:
         return self.speed.chunk_ms(self.spec.batch_audio_ms)
 
@@ -103,8 +108,7 @@ class PoolState:
 
     def _settle(self, now_ms: float) -> bool:
         self._deaths = [at for at in self._deaths if now_ms - at < MISSING_MS]
-        # The last one is kept: what goes to it waits at Serve's handle for the next to run.
-        wanted = max(min(1, self._told), self._told - len(self._deaths))
+        wanted = max(0, self._told - len(self._deaths))
         before = len(self.slots)
         while len(self.slots) < wanted:
             self._next_slot += 1
@@ -146,7 +150,7 @@ class PoolState:
 
     def has_room(self, *, batches: int = OUTSTANDING_BATCHES, padded_ms: int = 0) -> bool:
         """Whether a chunk may be sent: so many batches a replica, never above `max_ongoing`."""
-        n = len(self.slots) or (1 if self.spec.can_start else 0)
+        n = len(self.slots) or (1 if self.can_start else 0)
         count = len(self.outstanding)
         if count >= n * self.spec.max_ongoing:
             return False
@@ -155,8 +159,8 @@ class PoolState:
 
     @property
     def is_idle(self) -> bool:
-        """Whether a replica has nothing to do."""
-        return len(self.outstanding) < len(self.slots)
+        """Whether a replica has nothing to do, or is still to be started for the first chunk."""
+        return len(self.outstanding) < (len(self.slots) or int(self.can_start))
 
     def workers(self, now_ms: float, most: int, n_all: int = 1) -> list[Worker]:
         """The replicas that are free first, fastest first; one that must start where none runs."""
@@ -164,7 +168,7 @@ class PoolState:
         overhead_ms, slope = self.speed.overhead_ms, self.speed.slope
         risk = self.speed.risk(n_all)
         if not self.slots:
-            if not self.spec.can_start:
+            if not self.can_start:
                 return []
             since_ms = now_ms if self._starting_since_ms is None else self._starting_since_ms
             up_ms = max(now_ms, since_ms + self.spec.start_ms) + self.work_ms

@@ -38,15 +38,23 @@ INTERACTIVE_MS = 60_000  # a request of less speech is one that somebody waits f
 
 
 class Scheduler:
-    """See the module's docstring. One instance a cluster; not thread-safe."""
+    """See the module's docstring. One instance a cluster; not thread-safe.
+
+    `round_trip_ms` is how long an idle replica waits from its answer to its next chunk.
+    """
 
     def __init__(
-        self, pools: Sequence[PoolSpec], *, max_queue_s: float, first_order: int = 1
+        self,
+        pools: Sequence[PoolSpec],
+        *,
+        max_queue_s: float,
+        first_order: int = 1,
+        round_trip_ms: float = 0.0,
     ) -> None:
         self._pools = {spec.name: PoolState(spec) for spec in pools}
         self._requests: dict[str, Request] = {}
         self._ledger = Ledger(self._pools, self._requests, first_order=first_order)
-        self._placing = Placing(self._ledger)
+        self._placing = Placing(self._ledger, round_trip_ms=round_trip_ms)
         self._max_queue_s = max_queue_s
         self._n_requests = 0
 

@@ -54,6 +54,11 @@ class SpeedFit:
         return RISK_PART * math.sqrt(2 * math.log(max(n_workers, 1)) * self._noise)
 
     @property
+    def noise(self) -> float:
+        """How far results are from what is expected, relative."""
+        return math.sqrt(self._noise)
+
+    @property
     def doubt(self) -> float:
         """How well the slope is known: its standard deviation, relative."""
         return math.sqrt(max(0.0, self._covariance[2])) / self.slope
