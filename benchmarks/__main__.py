@@ -60,6 +60,10 @@ BENCHMARKS = {
         "benchmarks.dispatch:run",
         "One recording over unlike GPUs: makespan over a plan that knows every speed (simulated).",
     ),
+    "dispatch_on_ray": Benchmark(
+        "benchmarks.dispatch_on_ray:run",
+        "The same on real Ray: five fake nodes, sleeping engines, real audio; deaths.",
+    ),
     "accuracy": Benchmark(
         "benchmarks.served_accuracy:run",
         "Character error rate of the Whisper default through HTTP and of its engine directly.",

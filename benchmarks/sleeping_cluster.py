@@ -41,6 +41,7 @@ KINDS = {name: i + 1 for i, name in enumerate(CARDS)}  # `num_threads` tells the
 STAGE_CPUS = 1.5  # more than a GPU node has, so that all stages run on the head
 OUTSTANDING = 2  # chunks per replica of a pull
 READY_S = 90.0
+SETTLED_S = 12.0  # a dead replica's place is kept empty for 10 s (core/pools.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +113,14 @@ class Sender:
         return {name: int(pool["replicas"]) for name, pool in pools.items()}
 
     async def recognise(
-        self, lengths_ms: Sequence[int], prompt: str, kill: Kill | None = None, pull: str = ""
+        self,
+        lengths_ms: Sequence[int],
+        prompt: str,
+        *,
+        kill: Kill | None = None,
+        pull: bool = False,
     ) -> Run:
-        """A recording of these segments; `pull` is JSON, {pool: [replicas, batch_audio_ms]}."""
+        """A recording of these segments, by the dispatcher or by a pull."""
         ends_ms = list(accumulate(lengths_ms))
         starts_ms = [0, *ends_ms[:-1]]
         segments = [
@@ -130,7 +136,7 @@ class Sender:
         found: Counter[int] = Counter()
         answers: dict[int, Answer] = {}
         answering = (
-            _pulled(segments, audio, hints, self._calls, json.loads(pull))
+            _pulled(segments, audio, hints, self._calls, await self.replicas())
             if pull
             else fan_out(f"r{time.time_ns()}", _at_once(segments), audio, hints, self._calls)
         )
@@ -167,7 +173,7 @@ async def _pulled(
     audio: Audio,
     hints: Hints,
     calls: HandleCalls,
-    pools: Mapping[str, tuple[int, int]],
+    replicas: Mapping[str, int],
 ) -> AsyncGenerator[dict[int, Answer]]:
     """What no plan does: whoever has a free place takes a full batch of the longest that wait."""
     queue = sorted(segments, key=lambda s: s.n_ms)
@@ -188,12 +194,11 @@ async def _pulled(
                 }
             )
 
-    fastest_first = sorted(pools, key=lambda name: -CARDS[name].speed)
     places = [
-        asyncio.create_task(place(name, pools[name][1]))
+        asyncio.create_task(place(name, round(gpu.batch_audio_s * 1000)))
         for _ in range(OUTSTANDING)
-        for name in fastest_first
-        for _ in range(pools[name][0])
+        for name, gpu in sorted(CARDS.items(), key=lambda card: -card[1].speed)
+        for _ in range(replicas[name])
     ]
     left = len(segments)
     while left:
@@ -258,7 +263,7 @@ class Sleeping:
         self._sender: Any = None
 
     def deploy(self, settings: AppConfig, *, audio_s: int) -> None:
-        """Starts, or changes, the application; returns once all replicas are counted."""
+        """Starts the application anew; returns once all replicas are counted."""
         sender = serve.deployment(
             name="Sender",
             max_ongoing_requests=4,
@@ -295,6 +300,16 @@ class Sleeping:
             for process in psutil.Process().children(recursive=True)
             if process.status() != psutil.STATUS_ZOMBIE and title in " ".join(process.cmdline())
         ]
+
+    def wait_until_replaced(self, pool: str, pid: int) -> None:
+        """Until Serve has started another replica for the one that died. Raises TimeoutError."""
+        deadline_s = time.monotonic() + READY_S
+        n_replicas = self._sender.replicas.remote().result(timeout_s=READY_S)[pool]
+        while pid in self.replica_pids(pool) or len(self.replica_pids(pool)) < n_replicas:
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(f"Nobody replaced the replica {pid} of {pool}.")
+            time.sleep(0.2)
+        time.sleep(SETTLED_S)
 
     def kill_node(self, card: str) -> None:
         """As if its power failed."""

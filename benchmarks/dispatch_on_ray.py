@@ -1,0 +1,228 @@
+"""One recording over 2 T4, L4, A10G and A100 on real Ray: makespan over a clairvoyant plan.
+
+Five fake nodes, engines that sleep (benchmarks/sleeping_cluster.py), the T4s one pool of two
+replicas, priors wrong by 30 % per card. The plan knows every speed, and of a death when it comes;
+it moves no audio and takes no time. "Warm" follows a dozen shorter recordings. Medians.
+
+`real_pull_over_ours`: a prior wrong by 3 and a card at a third of its speed, against full batches
+for whoever has a free place (two a replica), in turns. `..._death_...`: the replica's process is
+killed at 40 % of the plan. `node_death_notice_s`: from a node's end to the first loss the sender
+hears of. Real time on shared cores: `load_before` and `load_after` say how shared.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Annotated
+
+import typer
+
+from benchmarks.dispatch import Gpu, cost_s, full_batch, in_ms, segments_s
+from benchmarks.results import Figures
+from benchmarks.sleeping_cluster import (
+    CARDS,
+    Kill,
+    Run,
+    Sleeping,
+    config,
+    prompt,
+    sleeping_cluster,
+    wrong_priors,
+)
+
+FLEET = ("T4", "T4", "L4", "A10G", "A100")
+PRIOR_ERROR = 0.3
+KILL_AT = 0.4  # of the plan
+LONG_SLOW_DOWN = 10.0  # so that an hour lasts until a node's death is noticed
+AUDIO_S = 4 * 3600 + 60
+WARM_UP = 12
+
+
+def plan_s(
+    lengths_s: Sequence[float],
+    fleet: Sequence[str],
+    *,
+    slow_down: float = 1.0,
+    until_s: Mapping[int, float] | None = None,
+) -> float:
+    """Makespan of the trial's plan (`dispatch.together`) for GPUs of which some end early.
+
+    `until_s`: index in the fleet -> when that GPU dies; what it cannot finish is not given to it.
+    """
+    queue = sorted(lengths_s, reverse=True)
+    cards = [CARDS[name] for name in fleet]
+    order = sorted(range(len(cards)), key=lambda i: -cards[i].speed)
+    ends = {i: end_s / slow_down for i, end_s in (until_s or {}).items()}
+
+    def fits(end_s: float) -> bool:
+        k = 0
+        for i in order:
+            k += _filled(queue[k:], cards[i], min(end_s, ends.get(i, end_s)))
+        return k == len(queue)
+
+    low_s, high_s = 0.0, 10_000.0
+    for _ in range(40):
+        middle_s = (low_s + high_s) / 2
+        low_s, high_s = (low_s, middle_s) if fits(middle_s) else (middle_s, high_s)
+    return high_s * slow_down
+
+
+def _filled(queue: Sequence[float], gpu: Gpu, end_s: float) -> int:
+    """How many segments from the front of the queue the GPU has done by then."""
+    k, at_s = 0, 0.0
+    while k < len(queue):
+        in_time = int((end_s - at_s - gpu.overhead_s) * gpu.speed / queue[k] + 1e-9)
+        n = min(in_time, full_batch(queue, k, gpu))
+        if n < 1:
+            break
+        at_s += cost_s(gpu, queue[k : k + n])
+        k += n
+    return k
+
+
+def run(
+    recordings: Annotated[int, typer.Option(help="of each length", min=1)] = 5,
+) -> Figures:
+    """The figures on a cluster that is started for them."""
+    figures: Figures = {"load_before": _load()}
+    with sleeping_cluster() as cluster:
+        figures |= against_pull(cluster, recordings)
+        figures |= {"real_over_plan_5min": short(cluster, recordings)}
+        figures |= at_real_speed(cluster, recordings)
+        figures |= replica_added(cluster)
+        figures |= node_killed(cluster)
+    return figures | {"load_after": _load()}
+
+
+def at_real_speed(cluster: Sleeping, recordings: int) -> Figures:
+    """One and four hours, warm; then replicas are killed."""
+    cluster.deploy(config(wrong_priors(1, error=PRIOR_ERROR)), audio_s=AUDIO_S)
+    warm_up(cluster, slow_down=1.0)
+    figures: Figures = {
+        f"real_over_plan_{name}": middle(
+            lambda seed, s=length_s: over_plan(cluster, recording(s, seed)),  # type: ignore[misc]
+            recordings,
+        )
+        for name, length_s in {"1h": 3600, "4h": 14_400}.items()
+    }
+    of_one = [killed(cluster, "A100", seed) for seed in range(2)]
+    of_two = [killed(cluster, "T4", seed) for seed in range(2)]
+    return figures | {
+        "real_death_over_plan": round(median(of_one), 3),
+        "real_death_over_plan_pool_of_two": round(median(of_two), 3),
+    }
+
+
+def short(cluster: Sleeping, recordings: int) -> float:
+    """Five minutes at a quarter of the speed, warm."""
+    priors = wrong_priors(2, error=PRIOR_ERROR)
+    cluster.deploy(config(priors, slow_down=4.0), audio_s=AUDIO_S)
+    warm_up(cluster, slow_down=4.0)
+    return middle(
+        lambda seed: over_plan(cluster, recording(300, seed), slow_down=4.0), 2 * recordings
+    )
+
+
+def against_pull(cluster: Sleeping, recordings: int) -> Figures:
+    """Ours and the pull in turns where the L4's prior is wrong by 3 and the A10G is throttled."""
+    priors = wrong_priors(0, error=0.0) | {"L4": (3.0, 1.0)}
+    cluster.deploy(config(priors), audio_s=AUDIO_S)
+    true = CARDS | {"A10G": slower(CARDS["A10G"], 3)}
+    told = prompt(true)
+    first: list[float] = []
+    ratios: list[float] = []
+    for seed in range(recordings + 1):
+        lengths = in_ms(recording(3600, seed))
+        ours = checked(cluster.recognise(lengths, told))
+        pull = checked(cluster.recognise(lengths, told, pull=True))
+        (ratios if seed else first).append(pull.took_s / ours.took_s)
+    return {
+        "real_pull_over_ours": round(median(ratios), 3),
+        "real_pull_over_ours_cold": round(first[0], 3),
+    }
+
+
+def killed(cluster: Sleeping, card: str, seed: int) -> float:
+    """An hour of which the replica dies at 40 %, over the plan that knows it."""
+    lengths = recording(3600, seed)
+    at_s = KILL_AT * plan_s(lengths, FLEET)
+    kill = Kill(cluster.replica_pids(card)[0], at_s)
+    ours = checked(cluster.recognise(in_ms(lengths), prompt(CARDS), kill=kill))
+    cluster.wait_until_replaced(card, kill.pid)
+    return ours.took_s / plan_s(lengths, FLEET, until_s={FLEET.index(card): at_s})
+
+
+def replica_added(cluster: Sleeping) -> Figures:
+    """Two hours at a tenth of the speed; the T4s are one when it begins and Serve adds another."""
+    priors = wrong_priors(3, error=PRIOR_ERROR)
+    cluster.deploy(config(priors, slow_down=LONG_SLOW_DOWN, n_t4=1), audio_s=AUDIO_S)
+    lengths = in_ms(recording(7200, 0))
+    ours = checked(cluster.recognise(lengths, prompt(CARDS, slow_down=LONG_SLOW_DOWN)))
+    first_s = {c.replica: c.sent_s for c in reversed(ours.chunks) if c.pool == "T4"}
+    added = max(first_s, key=lambda name: first_s[name])
+    return {
+        "added_replicas": len(first_s) - 1,
+        "added_replica_from_s": round(first_s[added], 2),
+        "added_replica_segments": ours.segments["T4", added],
+        "added_replica_of_s": round(ours.took_s, 2),
+    }
+
+
+def node_killed(cluster: Sleeping) -> Figures:
+    """An hour at a tenth of the speed in which the A10G's node ends."""
+    lengths = recording(3600, 1)
+    plan = plan_s(lengths, FLEET, slow_down=LONG_SLOW_DOWN)
+    running = cluster.start(in_ms(lengths), prompt(CARDS, slow_down=LONG_SLOW_DOWN))
+    at_s = KILL_AT * plan
+    time.sleep(at_s)
+    cluster.kill_node("A10G")
+    ours = checked(running.result(timeout_s=120))
+    knowing = plan_s(lengths, FLEET, slow_down=LONG_SLOW_DOWN, until_s={FLEET.index("A10G"): at_s})
+    notice_s = min(ours.chunks_lost_s, default=float("nan")) - at_s
+    return {
+        "node_death_notice_s": round(notice_s, 2),
+        "node_death_over_plan": round(ours.took_s / knowing, 3),
+    }
+
+
+def recording(length_s: float, seed: int) -> list[float]:
+    """Its segments' lengths."""
+    return segments_s(length_s, random.Random(seed))
+
+
+def warm_up(cluster: Sleeping, *, slow_down: float) -> None:
+    """Recordings of one to ten minutes."""
+    rng = random.Random(7)
+    told = prompt(CARDS, slow_down=slow_down)
+    for _ in range(WARM_UP):
+        lengths = segments_s(rng.choice((60, 120, 600)), rng)
+        checked(cluster.recognise(in_ms(lengths), told))
+
+
+def over_plan(cluster: Sleeping, lengths_s: Sequence[float], *, slow_down: float = 1.0) -> float:
+    ours = checked(cluster.recognise(in_ms(lengths_s), prompt(CARDS, slow_down=slow_down)))
+    return ours.took_s / plan_s(lengths_s, FLEET, slow_down=slow_down)
+
+
+def checked(run: Run) -> Run:
+    """The run, if every segment came once and from its own samples. Raises ValueError."""
+    if run.wrong:
+        raise ValueError(f"{len(run.wrong)} segments came twice, or not as they were sent.")
+    return run
+
+
+def middle(measured: Callable[[int], float], n: int) -> float:
+    """The median of so many seeds."""
+    return round(median(measured(seed) for seed in range(n)), 3)
+
+
+def slower(gpu: Gpu, times: float) -> Gpu:
+    return Gpu(gpu.speed / times, gpu.overhead_s * times, gpu.batch_audio_s)
+
+
+def _load() -> float:
+    return round(os.getloadavg()[0], 2)
