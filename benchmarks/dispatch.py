@@ -247,6 +247,7 @@ def short_requests(fleet: Fleet, *, long_hours: float, seed: int) -> list[float]
 
 def run(
     recordings: Annotated[int, typer.Option(help="of each length and fleet", min=1)] = 20,
+    real: Annotated[bool, typer.Option(help="an hour on real Ray too: a minute more")] = False,
 ) -> Figures:
     """The figures of every length on the worst fleet, and the scheduler's own cost."""
     runs = {
@@ -276,7 +277,12 @@ def run(
     scheduling_s = sum(r["scheduling_s"] for r in everything)
     n_chunks = sum(r["chunks"] for r in everything)
     figures["scheduling_us_per_chunk"] = round(scheduling_s * 1e6 / n_chunks, 1)
-    return figures | _interactive()
+    figures |= _interactive()
+    if real:
+        from benchmarks.dispatch_on_ray import one_hour  # it imports this module, and Ray
+
+        figures |= one_hour()
+    return figures
 
 
 def _interactive() -> Figures:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Annotated
 
@@ -40,6 +40,7 @@ KILL_AT = 0.4  # of the plan
 LONG_SLOW_DOWN = 10.0  # so that an hour lasts until a node's death is noticed
 AUDIO_S = 4 * 3600 + 60
 WARM_UP = 12
+KILLS = 2  # of each kind; the replacement is waited for
 
 
 def plan_s(
@@ -98,19 +99,28 @@ def run(
     return figures | {"load_after": _load()}
 
 
-def at_real_speed(cluster: Sleeping, recordings: int) -> Figures:
-    """One and four hours, warm; then replicas are killed."""
+def one_hour(recordings: int = 5) -> Figures:
+    """`real_over_plan_1h` alone, for `python -m benchmarks dispatch --real`."""
+    with sleeping_cluster() as cluster:
+        return warm_hours(cluster, {"1h": 3600}, recordings)
+
+
+def warm_hours(cluster: Sleeping, lengths_s: Mapping[str, float], recordings: int) -> Figures:
+    """Recordings of these lengths at real speed, after others."""
     cluster.deploy(config(wrong_priors(1, error=PRIOR_ERROR)), audio_s=AUDIO_S)
     warm_up(cluster, slow_down=1.0)
-    figures: Figures = {
-        f"real_over_plan_{name}": middle(
-            lambda seed, s=length_s: over_plan(cluster, recording(s, seed)),  # type: ignore[misc]
-            recordings,
-        )
-        for name, length_s in {"1h": 3600, "4h": 14_400}.items()
-    }
-    of_one = [killed(cluster, "A100", seed) for seed in range(2)]
-    of_two = [killed(cluster, "T4", seed) for seed in range(2)]
+    figures: Figures = {}
+    for name, length_s in lengths_s.items():
+        ratios = [over_plan(cluster, recording(length_s, seed)) for seed in range(recordings)]
+        figures[f"real_over_plan_{name}"] = round(median(ratios), 3)
+    return figures
+
+
+def at_real_speed(cluster: Sleeping, recordings: int) -> Figures:
+    """One and four hours, warm; then replicas are killed."""
+    figures = warm_hours(cluster, {"1h": 3600, "4h": 14_400}, recordings)
+    of_one = [killed(cluster, "A100", seed) for seed in range(KILLS)]
+    of_two = [killed(cluster, "T4", seed) for seed in range(KILLS)]
     return figures | {
         "real_death_over_plan": round(median(of_one), 3),
         "real_death_over_plan_pool_of_two": round(median(of_two), 3),
@@ -122,9 +132,8 @@ def short(cluster: Sleeping, recordings: int) -> float:
     priors = wrong_priors(2, error=PRIOR_ERROR)
     cluster.deploy(config(priors, slow_down=4.0), audio_s=AUDIO_S)
     warm_up(cluster, slow_down=4.0)
-    return middle(
-        lambda seed: over_plan(cluster, recording(300, seed), slow_down=4.0), 2 * recordings
-    )
+    seeds = range(2 * recordings)
+    return round(median(over_plan(cluster, recording(300, s), slow_down=4.0) for s in seeds), 3)
 
 
 def against_pull(cluster: Sleeping, recordings: int) -> Figures:
@@ -213,11 +222,6 @@ def checked(run: Run) -> Run:
     if run.wrong:
         raise ValueError(f"{len(run.wrong)} segments came twice, or not as they were sent.")
     return run
-
-
-def middle(measured: Callable[[int], float], n: int) -> float:
-    """The median of so many seeds."""
-    return round(median(measured(seed) for seed in range(n)), 3)
 
 
 def slower(gpu: Gpu, times: float) -> Gpu:
