@@ -30,7 +30,7 @@ from benchmarks.dispatch import A10G, A100, L4, T4, Gpu
 from deployments.app import stages
 from deployments.calls import HandleCalls
 from deployments.config import AppConfig
-from deployments.core.events import Died
+from deployments.core.events import Lost
 from deployments.core.segments import Answer, segment_audio
 from deployments.core.types import SAMPLES_PER_MS, Audio, ChunkResult, Hints, Segment
 from deployments.engines.fake import fingerprint
@@ -94,9 +94,9 @@ class Watched(HandleCalls):
         )
         return result
 
-    async def died(self, report: Died) -> bool:
+    async def lost(self, report: Lost) -> bool:
         self.lost_s.append(time.monotonic())
-        return await super().died(report)
+        return await super().lost(report)
 
 
 class Sender:

@@ -16,7 +16,7 @@ from cluster.top_view import Picture
 from deployments.config import AutoscalingSettings, DispatcherSettings, Limits
 from deployments.core.errors import OutOfMemory
 from deployments.core.planning import PoolSpec
-from deployments.core.scheduling import Finished, GiveUp, Order
+from deployments.core.events import Finished, GiveUp, Order
 from deployments.core.types import Audio, Hints, Recognition, Span, TranscribeOptions
 from deployments.dispatcher import Dispatcher
 from deployments.ingress import Front, create_app

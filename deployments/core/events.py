@@ -49,8 +49,8 @@ class Lost:
     """A chunk was not answered, mostly because its replica died; it may go elsewhere."""
 
     order: int
-    replica_lives: bool = False  # it answered, but could read nothing of the chunk
     replica: str = ""  # the one that died; empty: not known
+    replica_lives: bool = False  # it answered, but could read nothing of the chunk
 
 
 @dataclass(frozen=True, slots=True)
