@@ -8,23 +8,20 @@ says nothing of accuracy; `--model DIR` takes real weights, and the words of the
 
 from __future__ import annotations
 
-import contextlib
-import io
 import random
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
-import numpy as np
 import torch
 import typer
 
+from benchmarks.automodel import AutoModelAlone
 from benchmarks.random_models import Size, write_paraformer
 from benchmarks.recordings import utterances
 from benchmarks.results import Figures
@@ -221,43 +218,3 @@ def cpu_seconds(work: Callable[[], object]) -> float:
     began_s = time.process_time()
     work()
     return time.process_time() - began_s
-
-
-class AutoModelAlone:
-    """FunASR's `AutoModel`, fed one segment at a time on one thread."""
-
-    def __init__(self, model_dir: Path) -> None:
-        with quiet():
-            from funasr import AutoModel
-
-            self._model: Any = AutoModel(
-                model=str(model_dir),
-                device="cpu",
-                ncpu=1,
-                disable_update=True,
-                disable_pbar=True,
-                log_level="ERROR",
-            )
-
-    def generate(self, audio: Audio) -> list[dict[str, Any]]:
-        """FunASR's own result."""
-        with quiet():
-            found: list[dict[str, Any]] = self._model.generate(
-                input=[audio.astype(np.float32) / 32768]
-            )
-        return found
-
-    def read(self, audio: Audio) -> Reading:
-        """Its words and times."""
-        found = self.generate(audio)
-        result = found[0] if found and found[0] else {}
-        times = tuple((start, end) for start, end in result.get("timestamp", ()))
-        return Reading(tuple(result.get("text", "").split()), times)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """FunASR prints and warns; neither is ours to repair."""
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

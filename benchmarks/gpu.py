@@ -93,9 +93,12 @@ def run(
             say(f"Section {name} ...")
             figures |= SECTIONS[name](bench)
         if funasr:
+            sets = {"funasr_": audios[:funasr_files]}
+            if "single" in chosen:
+                sets["funasr_single_"] = [hour]
             figures |= against_funasr(
                 root,
-                audios[:funasr_files],
+                sets,
                 device=device,
                 batches_s=[int(n) for n in funasr_batches_s.split(",")],
                 repeats=repeats,

@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import psutil
 import torch
 import typer
 
+from benchmarks.automodel import VAD_LIMITS, AutoModelAlone
 from benchmarks.recordings import read_audio, shuffled_meeting
 from benchmarks.results import Figures
 from benchmarks.served import say
 from deployments.core.types import SAMPLE_RATE_HZ, Audio, Span
 from deployments.engines.endpointing import Endpointer
 from deployments.engines.features import count_frames
-from deployments.engines.fsmn_vad import MAX_END_SILENCE_MS, MAX_SEGMENT_MS, STEP_FRAMES, FsmnVad
+from deployments.engines.fsmn_vad import STEP_FRAMES, FsmnVad
 from deployments.engines.protocols import EngineSettings
 from deployments.engines.vad_features import decibels, frames_audio
 from deployments.weights.store import ensure
@@ -50,7 +50,7 @@ def run(
     """The VAD engine against FunASR's."""
     model_dir = ensure("fsmn-vad").path
     engine = FsmnVad(model_dir, EngineSettings(num_threads=1))
-    funasr = funasr_vad(model_dir)
+    funasr = AutoModelAlone(model_dir, **VAD_LIMITS).spans
     audio = shuffled_meeting(seconds * 1000, seed=SEED)
     for warm_up in (engine.detect, funasr):
         warm_up(audio[: WARM_UP_S * SAMPLE_RATE_HZ])
@@ -81,32 +81,6 @@ def run(
         **breakdown(engine, audio),
         **long_recording(engine, hours),
     }
-
-
-def funasr_vad(model_dir: Path) -> Callable[[Audio], list[Span]]:
-    """FunASR's VAD with the limits that the engine has."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from funasr import AutoModel
-
-        model: Any = AutoModel(
-            model=str(model_dir),
-            device="cpu",
-            ncpu=1,
-            disable_update=True,
-            disable_pbar=True,
-            log_level="ERROR",
-            max_end_silence_time=MAX_END_SILENCE_MS,
-            max_single_segment_time=MAX_SEGMENT_MS,
-        )
-
-    def detect(audio: Audio) -> list[Span]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            [result] = model.generate(input=[audio.astype(np.float32) / 32768])
-        return [Span(start, end) for start, end in result["value"]]
-
-    return detect
 
 
 def cpu_s(work: Callable[[], list[Span]]) -> tuple[float, list[Span]]:

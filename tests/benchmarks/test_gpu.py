@@ -14,6 +14,7 @@ import torch
 import typer
 
 from benchmarks import gpu
+from benchmarks.gpu_funasr import best_batch
 from benchmarks.gpu_measures import busy_s, tf32
 from benchmarks.gpu_pipeline import Setup, batches_of, chunk_of, transcribe
 from benchmarks.gpu_replicas import Done, rtfx_of, run_replicas
@@ -63,6 +64,23 @@ def test_every_section_runs_on_a_cpu_where_there_is_no_ray() -> None:
     assert figures["best_replicas"] in (1, 2)
     assert figures["replicas_2_failed_segments"] == 0
     assert figures["funasr_tf32_best_batch_s"] in (20, 40)
+    assert float(figures["funasr_single_fp32_rtfx"]) > 0
+
+
+def test_automodels_best_batch_is_found_by_medians_after_a_warm_up() -> None:
+    takes_s = {  # the first time of each is not counted
+        60: iter([0.0, 5.0, 5.0, 1.0]),
+        300: iter([99.0, 4.0, 90.0, 4.0]),
+    }
+    now_s = 0.0
+
+    def read(batch_s: int) -> None:
+        nonlocal now_s
+        now_s += next(takes_s[batch_s])
+
+    found = best_batch(read, [60, 300], repeats=3, clock=lambda: now_s)
+
+    assert found == (300, 4.0)
 
 
 @pytest.mark.slow

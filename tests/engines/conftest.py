@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from benchmarks import model_files, random_models, synthetic_audio
+from benchmarks.automodel import AutoModelAlone
 from benchmarks.random_models import Asr, Punc
 from benchmarks.recordings import EXTRA
 from deployments.core.types import Audio
 from deployments.engines.paraformer import Paraformer
 from deployments.engines.protocols import EngineSettings
 from deployments.engines.readings import Reading
-from tests.engines.reference import Reference
 
 REAL_TOKENS = EXTRA / "data" / "paraformer_large_tokens.txt"
 REAL_CMVN = EXTRA / "data" / "paraformer_large_am.mvn"
@@ -35,8 +35,8 @@ class Case:
         return Paraformer(self.model_dir, EngineSettings(num_threads=1))
 
     @cached_property
-    def reference(self) -> Reference:
-        return Reference(self.model_dir)
+    def reference(self) -> AutoModelAlone:
+        return AutoModelAlone(self.model_dir)
 
     @cached_property
     def expected(self) -> list[Reading]:

@@ -1,15 +1,9 @@
-"""What FunASR's own `AutoModel` says, the yardstick of the engines."""
+"""Which differences between two readings are those of rounding alone."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from deployments.core.types import Audio
@@ -19,45 +13,6 @@ from deployments.engines.readings import Reading
 TIE_LOGIT_GAP = 1e-4  # DESIGN 4: below this a difference between two runs is a tie
 TIE_CIF_DISTANCE = 1e-5
 PEAK = 1 - 1e-4
-
-
-class Reference:
-    """An `AutoModel` that is fed one item at a time."""
-
-    def __init__(self, model_dir: Path, **options: Any) -> None:
-        with quiet():
-            from funasr import AutoModel
-
-            self._model = AutoModel(
-                model=str(model_dir),
-                device="cpu",
-                ncpu=1,
-                disable_update=True,
-                disable_pbar=True,
-                log_level="ERROR",
-                **options,
-            )
-
-    def generate(self, item: Audio | str, **options: Any) -> dict[str, Any]:
-        """FunASR's result for one item; empty where it gives none."""
-        data = item if isinstance(item, str) else item.astype(np.float32) / 32768
-        with quiet():
-            results = self._model.generate(input=[data], **options)
-        return results[0] if results and results[0] else {}
-
-    def read(self, audio: Audio, **options: Any) -> Reading:
-        """Words and times of one segment."""
-        result = self.generate(audio, **options)
-        times = tuple((start, end) for start, end in result.get("timestamp", ()))
-        return Reading(tuple(result.get("text", "").split()), times)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """FunASR prints and warns; neither is ours to repair."""
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def differences(

@@ -10,12 +10,12 @@ from funasr.models.ct_transformer.utils import split_words
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.automodel import AutoModelAlone
 from deployments.core.types import MarkedWord, PunctuationTask
 from deployments.engines.ct_transformer import CtTransformer, end_text, spread
 from deployments.engines.pieces import cut_sentences
 from deployments.engines.protocols import EngineSettings
 from tests.engines.documents import grown, printed
-from tests.engines.reference import Reference
 
 FOREIGN = ("hello", "World", "iPhone", "3", "2024", "ba", "U.S.", "don't", "ok,", "really?")
 LENGTHS = (1, 2, 3, 5, 19, 20, 21, 22, 39, 40, 41, 60, 61, 100, 150, 230)
@@ -42,12 +42,12 @@ def engine(punctuation_dir: Path) -> CtTransformer:
 
 
 @pytest.fixture(scope="module")
-def reference(punctuation_dir: Path) -> Reference:
-    return Reference(punctuation_dir)
+def reference(punctuation_dir: Path) -> AutoModelAlone:
+    return AutoModelAlone(punctuation_dir)
 
 
 @pytest.fixture(scope="module")
-def expected(reference: Reference) -> list[str]:
+def expected(reference: AutoModelAlone) -> list[str]:
     return [reference.generate(text).get("text", "") for text in TEXTS]
 
 
@@ -144,7 +144,7 @@ def test_windows_differ_from_funasr_in_few_marks(
 )
 @settings(max_examples=30, deadline=None)
 def test_any_documents_in_bits_or_batches_are_marked_as_in_funasr(
-    engine: CtTransformer, reference: Reference, documents: list[list[str]], seed: int
+    engine: CtTransformer, reference: AutoModelAlone, documents: list[list[str]], seed: int
 ) -> None:
     words = [split_words(" ".join(document)) for document in documents]
     expected = [reference.generate(" ".join(document)).get("text", "") for document in words]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.automodel import AutoModelAlone
 from benchmarks.random_models import Punc, write_punctuation
 from deployments.core.errors import ModelUnavailable
 from deployments.core.types import MarkedWord, PunctuationStep, PunctuationTask
@@ -18,7 +19,6 @@ from deployments.engines.chinese_words import ChineseWords
 from deployments.engines.ct_transformer import CtTransformer
 from deployments.engines.protocols import EngineSettings
 from tests.engines.documents import grown, printed
-from tests.engines.reference import Reference
 
 # Sentences in words of jieba's dictionary and of USER_DICT: the vocabulary; some overlap.
 SENTENCES = [
@@ -78,7 +78,7 @@ def engine(model_dir: Path) -> CtTransformer:
 @pytest.fixture(scope="module")
 def expected(model_dir: Path) -> list[str]:
     jieba.dt.tmp_dir = str(model_dir.parent)  # where FunASR's jieba writes its cache
-    reference = Reference(model_dir)
+    reference = AutoModelAlone(model_dir)
     return [reference.generate(" ".join(words)).get("text", "") for words in DOCUMENTS]
 
 

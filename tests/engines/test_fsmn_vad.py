@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from benchmarks import synthetic_audio
+from benchmarks.automodel import AutoModelAlone
 from benchmarks.recordings import EXTRA
 from deployments.core.errors import ModelUnavailable
 from deployments.core.types import SAMPLES_PER_MS, Audio, Span
@@ -27,7 +28,6 @@ from deployments.engines.features import (
 from deployments.engines.fsmn_vad import FsmnVad
 from deployments.engines.protocols import EngineSettings
 from deployments.engines.vad_features import STACK, VadFeatures
-from tests.engines.reference import Reference
 
 LIMITS = {
     "max_end_silence_time": fsmn_vad.MAX_END_SILENCE_MS,
@@ -57,13 +57,13 @@ def read_recording(path: Path) -> Audio:
         return np.concatenate([frame.to_ndarray()[0] for frame in frames])
 
 
-def funasr_spans(reference: Reference, audios: Sequence[Audio]) -> list[list[Span]]:
+def funasr_spans(reference: AutoModelAlone, audios: Sequence[Audio]) -> list[list[Span]]:
     values = [reference.generate(audio).get("value", []) for audio in audios]
     return [[Span(start, end) for start, end in value] for value in values]
 
 
 def assert_equal_to_funasr(model_dir: Path, audios: Sequence[Audio]) -> None:
-    expected = funasr_spans(Reference(model_dir, **LIMITS), audios)
+    expected = funasr_spans(AutoModelAlone(model_dir, **LIMITS), audios)
 
     engine = FsmnVad(model_dir, EngineSettings())
     found = [engine.detect(audio) for audio in audios]
@@ -179,7 +179,7 @@ def test_a_network_that_is_certain_does_not_fail(tiny_vad_dir: Path, tmp_path: P
     torch.save(weights, model_dir / "model.pt")
     audio = generated(10)
     with pytest.raises(ValueError, match="math domain error"):
-        Reference(model_dir, **LIMITS).generate(audio)
+        AutoModelAlone(model_dir, **LIMITS).generate(audio)
 
     spans = FsmnVad(model_dir, EngineSettings()).detect(audio)
 
