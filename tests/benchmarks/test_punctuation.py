@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 
@@ -16,8 +15,8 @@ from deployments.core.types import MarkedWord, PunctuationStep, PunctuationTask
 class FullStops:
     """Ends every document in a full stop, as FunASR and as an engine."""
 
-    def generate(self, input: Sequence[str]) -> list[dict[str, Any]]:
-        return [{"text": text + "。"} for text in input]
+    def generate(self, item: str) -> dict[str, str]:
+        return {"text": item + "。"}
 
     def punctuate(self, batch: Sequence[PunctuationTask]) -> list[PunctuationStep]:
         return [
