@@ -64,6 +64,10 @@ BENCHMARKS = {
         "benchmarks.dispatch_on_ray:run",
         "The same on real Ray: five fake nodes, sleeping engines, real audio; deaths.",
     ),
+    "padding": Benchmark(
+        "benchmarks.padding:run",
+        "Padding in a replica's batches: an hour, and 1, 8 and 64 short requests (simulated).",
+    ),
     "accuracy": Benchmark(
         "benchmarks.served_accuracy:run",
         "Character error rate of the Whisper default through HTTP and of its engine directly.",
