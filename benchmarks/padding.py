@@ -17,8 +17,9 @@ import typer
 
 from benchmarks.results import Figures
 from deployments.core.chunks import Chunk, ChunkRunner
+from deployments.core.events import Action, Finished, PoolSize, Submit
 from deployments.core.planning import PoolSpec
-from deployments.core.scheduling import Action, Finished, PoolSize, Scheduler, Submit, orders
+from deployments.core.scheduling import Scheduler, orders
 from deployments.core.types import SAMPLES_PER_MS, Audio, Hints, Recognition
 
 # The trial's law of segments: seconds, log-normal with a median of 6.7 s, cut to 1..30 s.

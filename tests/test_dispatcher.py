@@ -15,8 +15,8 @@ from cluster.autoscaling import ACCEPTED, BACKLOG, DRAIN, GIVE_BACK, PRICE, SPEE
 from cluster.top_view import Picture
 from deployments.config import AutoscalingSettings, DispatcherSettings, Limits
 from deployments.core.errors import OutOfMemory
-from deployments.core.planning import PoolSpec
 from deployments.core.events import Finished, GiveUp, Order
+from deployments.core.planning import PoolSpec
 from deployments.core.types import Audio, Hints, Recognition, Span, TranscribeOptions
 from deployments.dispatcher import Dispatcher
 from deployments.ingress import Front, create_app
