@@ -16,6 +16,7 @@ import numpy as np
 import typer
 
 from benchmarks.results import Figures
+from deployments.core.batching import worthwhile_slack_ms
 from deployments.core.chunks import Chunk, ChunkRunner
 from deployments.core.events import Action, Finished, PoolSize, Submit
 from deployments.core.planning import PoolSpec
@@ -115,7 +116,8 @@ class Replica:
         if not self._waiting:
             return False
         runner = ChunkRunner(self._count, engine="", replica="")
-        runner.allow(self.spec.batch_audio_ms)
+        slack_ms = worthwhile_slack_ms(self.spec.overhead_ms, self.spec.speed)
+        runner.allow(self.spec.batch_audio_ms, slack_ms=slack_ms)
         taken, left = [self._waiting[0]], list[tuple[int, Chunk]]()
         for number, chunk in self._waiting[1:]:
             together = runner.fits([other for _, other in taken], chunk)

@@ -16,6 +16,7 @@ from cluster.gpu_metrics import keep_sampling
 from cluster.prices import replica_price
 from deployments.asr import Asr, Tuning
 from deployments.config import AppConfig, Pool, PunctuationStage, Replicas, Stage
+from deployments.core.batching import worthwhile_slack_ms
 from deployments.core.planning import PoolSpec
 from deployments.dispatcher import Dispatcher
 from deployments.engines.protocols import ENGINES, EngineSettings, asr_info
@@ -112,8 +113,8 @@ def stages(config: AppConfig) -> dict[str, Any]:
 
 
 def _tuning(pool: Pool) -> Tuning:
-    overhead_audio_s = pool.overhead_ms / 1000 * pool.speed
-    return {"batch_audio_s": pool.batch_audio_s, "overhead_audio_s": overhead_audio_s}
+    slack_audio_s = worthwhile_slack_ms(pool.overhead_ms, pool.speed) / 1000
+    return {"batch_audio_s": pool.batch_audio_s, "slack_audio_s": slack_audio_s}
 
 
 def _pool_settings(config: AppConfig) -> dict[str, EngineSettings]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import TypedDict
 
 import ray
 from ray import serve
@@ -33,7 +33,7 @@ class Tuning(TypedDict):
     """What may change while replicas run, through Serve's `user_config`."""
 
     batch_audio_s: float
-    overhead_audio_s: NotRequired[float]  # what is done in the time that any batch takes beside
+    slack_audio_s: float  # padding that is taken rather than a further batch
 
 
 class Asr:
@@ -65,8 +65,8 @@ class Asr:
 
     def reconfigure(self, tuning: Tuning) -> None:
         """Serve calls this before the replica is ready, and when `user_config` changes."""
-        slack_ms = round(tuning.get("overhead_audio_s", 0.0) * 1000)
-        self._runner.allow(round(tuning["batch_audio_s"] * 1000), slack_ms=slack_ms)
+        budget_ms, slack_ms = (round(tuning[k] * 1000) for k in ("batch_audio_s", "slack_audio_s"))
+        self._runner.allow(budget_ms, slack_ms=slack_ms)
 
     def check_health(self) -> None:
         """Serve asks every 10 s, and replaces a replica that raises three times."""

@@ -12,7 +12,8 @@ from deployments.core.types import Audio, Recognition
 logger = logging.getLogger("ray.serve")
 
 MAX_WASTE = 0.08  # padding, as a part of a batch's audio
-SLACK_MS = 2000  # at the least, padding that costs less than one more batch
+SLACK_MS = 2000  # padding that is worth taking where a batch's cost is not known
+SLACK_PART = 0.5  # of the cost of one more batch: padding for all of it would gain nothing
 
 
 def padded_ms(lengths_ms: Sequence[int]) -> int:
@@ -20,12 +21,20 @@ def padded_ms(lengths_ms: Sequence[int]) -> int:
     return len(lengths_ms) * max(lengths_ms, default=0)
 
 
+def worthwhile_slack_ms(overhead_ms: float, speed: float) -> int:
+    """Padding, in audio, that is taken rather than one more batch.
+
+    `overhead_ms` is what any batch takes, `speed` the audio per time beside it.
+    """
+    return max(SLACK_MS, round(SLACK_PART * overhead_ms * speed))
+
+
 def pack(lengths_ms: Sequence[int], *, budget_ms: int, slack_ms: int = SLACK_MS) -> list[list[int]]:
     """Indices of `lengths_ms` in batches of similar length, none padded beyond `budget_ms`.
 
     Longest first, so that a batch's padding is the spread of its lengths; a batch ends where its
-    padding would be more than MAX_WASTE of its audio and more than `slack_ms`, the cost of one
-    more batch. A single item over the budget is a batch of its own: it cannot be made smaller here.
+    padding would be more than MAX_WASTE of its audio and more than `slack_ms`. A single item
+    over the budget is a batch of its own: it cannot be made smaller here.
     """
     batches: list[list[int]] = []
     audio_ms = 0  # of the last batch, without its padding

@@ -64,9 +64,9 @@ class ChunkRunner:
     def allow(self, budget_ms: int, *, slack_ms: int = SLACK_MS) -> None:
         """Sets the budget to this, or to what the device holds where that is less.
 
-        `slack_ms` is the padding that costs no more than a further batch (`pack`).
+        `slack_ms` is the padding that is taken rather than a further batch (`pack`).
         """
-        self.slack_ms = max(slack_ms, SLACK_MS)
+        self.slack_ms = slack_ms
         held_ms = budget_ms if self.memory_ms is None else self.memory_ms
         self.budget_ms = min(budget_ms, held_ms)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from benchmarks.padding import CONCURRENT, drawn_ms, played, run, waste
+from benchmarks.padding import CONCURRENT, Done, drawn_ms, played, run, waste
 from deployments.core.chunks import Chunk, ChunkRunner
 from deployments.core.planning import PoolSpec
 from deployments.core.types import SAMPLES_PER_MS, Audio, Hints, Recognition
@@ -24,6 +25,10 @@ N_DRAWS = 10  # of a few segments: one draw may hold two seconds of padding in t
 
 def pool(budget_s: int) -> PoolSpec:
     return PoolSpec("gpu", budget_s * 1000, 1000.0, 20.0, max_ongoing=8, start_ms=30_000)
+
+
+def taken_ms(done: Sequence[Done], spec: PoolSpec) -> float:
+    return sum(one.padded_ms / spec.speed + one.n_batches * spec.overhead_ms for one in done)
 
 
 @pytest.mark.parametrize("budget_s", [30, 120, 600, 1200])
@@ -39,18 +44,21 @@ def test_an_hour_of_speech_holds_at_most_8_percent_of_padding(budget_s: int, see
 
 @pytest.mark.parametrize("budget_s", [30, 120, 600, 1200])
 @pytest.mark.parametrize("n_requests", CONCURRENT)
-def test_short_requests_at_once_hold_at_most_8_percent_of_padding(
+def test_short_requests_are_padded_only_where_that_takes_less_time(
     n_requests: int, budget_s: int
 ) -> None:
+    spec = pool(budget_s)
     draws = [
         [drawn_ms(SHORT_S, rng) for _ in range(n_requests)]
         for rng in map(random.Random, range(N_DRAWS))
     ]
 
-    done = [played(pool(budget_s), requests) for requests in draws]
+    done = [played(spec, requests) for requests in draws]
+    sparing = [played(replace(spec, overhead_ms=0.0), requests) for requests in draws]
 
     assert sum(one.real_ms for one in done) == sum(sum(ms) for some in draws for ms in some)
-    assert 0 <= waste(done) <= MOST
+    assert waste(sparing) <= MOST < waste(done) <= 0.3
+    assert taken_ms(done, spec) < taken_ms(sparing, spec)
 
 
 def test_requests_that_wait_together_share_batches() -> None:
@@ -66,7 +74,7 @@ def test_the_command_prints_the_padding_of_each_case() -> None:
     figures = run(trials=1)
 
     for name in ("padding_hour", *(f"padding_{n}" for n in CONCURRENT)):
-        assert 0 <= float(figures[name]) < 0.2
+        assert 0 <= float(figures[name]) < 0.5
 
 
 def test_a_short_and_a_long_segment_do_not_share_a_batch() -> None:
