@@ -17,8 +17,13 @@ CONTEXT_MIB = 600  # a CUDA context and its libraries, per process
 WEIGHTS_MIB = {"fp32": 990, "fp16": 500, "bf16": 500}  # SeACo Paraformer-large
 # Activations: twice the peak measured on a CPU in fp32, and half of that; expected, not measured.
 MIB_PER_PADDED_S = {"fp32": 2.0, "fp16": 1.0, "bf16": 1.0}
-# What the stages hold: a context, the weights in fp32, and one minute of scores or 16 documents.
-VAD_MIB = CONTEXT_MIB + 2 + 198
+# What the stages hold: a context, the weights in fp32, and a VAD's step or 16 documents.
+# A step of 24,000 frames is at its largest where the spectrum is squared: the frames twice,
+# 400 x 4 B each, padded to 512 x 4 B, 257 complex numbers of 8 B and their squares. That is
+# 218 MiB in tensors, counted in a test; 47 are cuFFT's to work in, as much as it writes; and
+# 30 % more for the allocator's blocks, which is a guess.
+VAD_STEP_MIB = 218 + 47 + 80
+VAD_MIB = CONTEXT_MIB + 2 + VAD_STEP_MIB
 PUNCTUATION_MIB = CONTEXT_MIB + 1100 + 200  # ct-punc, so that the smaller ct-punc-zh fits as well
 
 USABLE = 0.95  # of what NVML reports: the driver's own, and a desktop's windows

@@ -243,7 +243,7 @@ def test_two_kinds_of_a100_are_told_apart_by_a_label_and_one_needs_none() -> Non
 
 
 def test_stages_that_would_take_too_much_of_a_card_run_on_cpus() -> None:
-    few, many = place([gpu("P4")]), place([gpu("P4")], n_vad=4)
+    few, many = place([gpu("T4")]), place([gpu("T4")], n_vad=4)
 
     assert few.reserve.vad > 0
     assert (many.reserve.vad, many.reserve.punctuation > 0) == (0.0, True)

@@ -2,12 +2,14 @@
 
 The engines' own CUDA code runs unchanged: `device="cuda"`, pinned memory, streams and events.
 What a card refuses (mixing host and device tensors) fails here too, and whatever makes the host
-wait until the device is done is written down with its reason. It knows no time and no memory.
+wait until the device is done is written down with its reason. It counts the memory of the
+tensors, and knows no time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from unittest.mock import patch
@@ -63,6 +65,7 @@ class OnCard(Tensor):
         )
         made.held, made.card = held, card
         made.streams = {card.stream}
+        card.count(made)
         return made
 
     def record_stream(self, stream: Any) -> None:
@@ -89,6 +92,8 @@ class FakeCard(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.waits: list[str] = []
         self.stream = FakeStream(self)  # the one that work is asked of now
+        self.bytes_held = self.peak_bytes = 0  # of results, without what a kernel works in
+        self._holders: dict[int, int] = {}  # address of a storage -> tensors on it
         self._pinned: list[Tensor] = []  # held, so that no address is given out twice
 
     def __torch_dispatch__(
@@ -133,6 +138,22 @@ class FakeCard(TorchDispatchMode):  # type: ignore[no-untyped-call]
         pinned = any(self._is_pinned(leaf) for leaf in leaves if not isinstance(leaf, OnCard))
         if waits or not pinned:
             self.waits.append(f"{name}: {'pinned' if pinned else 'pageable'} memory")
+
+    def count(self, tensor: OnCard) -> None:
+        """Counts the tensor's memory until the last tensor on it is gone."""
+        storage = tensor.held.untyped_storage()
+        address, n_bytes = storage.data_ptr(), storage.nbytes()
+        self._holders[address] = self._holders.get(address, 0) + 1
+        if self._holders[address] == 1:
+            self.bytes_held += n_bytes
+            self.peak_bytes = max(self.peak_bytes, self.bytes_held)
+        weakref.finalize(tensor, self._drop, address, n_bytes)
+
+    def _drop(self, address: int, n_bytes: int) -> None:
+        self._holders[address] -= 1
+        if not self._holders[address]:
+            del self._holders[address]
+            self.bytes_held -= n_bytes
 
     @contextlib.contextmanager
     def on(self, stream: FakeStream) -> Iterator[None]:
