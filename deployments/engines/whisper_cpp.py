@@ -4,8 +4,10 @@ Not thread-safe: a call sets parameters on the one context and reads its result 
 replica's owner thread makes the calls one after the other.
 
 It reads the whole window of 30 s, unlike `whisper_onnx`: tiny is a third worse on a shorter one
-(measured: 43.6 % of the clips' characters wrong at 10 s, 32.8 % at 30 s). Its threads spin at
-their barriers: on cores that others use, one thread is many times faster than two.
+(measured: 43.6 % of the clips' characters wrong at 10 s, 32.8 % at 30 s). The number of threads is
+part of the arithmetic, since each sums up a part of its own: a text may depend on it, and depends
+on nothing said before (measured). The threads spin at their barriers: on cores that others use,
+one thread is many times faster than two.
 """
 
 from __future__ import annotations
