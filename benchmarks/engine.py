@@ -42,6 +42,7 @@ MU, SIGMA = 1.2, 0.7  # of the logarithm of the seconds
 HALF = {"cpu": ("fp16", "bf16")}  # for the agreement alone: a CPU is slower in them
 NO_HINTS = Hints()
 BATCH_SIZES = (1, 4, 12)
+N_SHUFFLES = 2  # orders in which a format reads in batches of mixed lengths
 ONNX = {"onnx_fp32": "fp32", "onnx_int8": "int8"}
 
 Engine: TypeAlias = Paraformer | ParaformerOnnx
@@ -180,19 +181,53 @@ def read_all(
 def agreements(
     model_dir: Path, audios: Sequence[Audio], *, onnx_dirs: Mapping[str, Path]
 ) -> Figures:
-    """How far other formats read as fp32 does, for each size of a batch."""
+    """How far other formats read as fp32 does, for each size of a batch, and as they do alone."""
     exact = Paraformer(model_dir, EngineSettings())
     expected = [exact.read([audio], NO_HINTS)[0] for audio in audios]
     figures: Figures = {}
     for dtype in ("int8", "bf16", "fp16", *onnx_dirs):
         say(f"Agreement of {dtype} with fp32 ...")
         engine = _in_format(model_dir, dtype, onnx_dirs)
-        for n in BATCH_SIZES:
-            batches = [list(range(len(audios)))[at : at + n] for at in range(0, len(audios), n)]
-            figures[f"agreement_{dtype}_batch_{n}"] = agreement(
-                read_all(engine, audios, batches), expected
-            )
+        found = {n: read_all(engine, audios, in_batches(len(audios), n)) for n in BATCH_SIZES}
+        for n, readings in found.items():
+            figures[f"agreement_{dtype}_batch_{n}"] = agreement(readings, expected)
+        alone, rng = found[1], random.Random(SEED)
+        drawn = [rng.sample(range(len(audios)), len(audios)) for _ in range(N_SHUFFLES)]
+        mixed = [
+            read_all(engine, audios, [order[at : at + size] for at in range(0, len(order), size)])
+            for order, size in zip(drawn, (3, 5), strict=True)
+        ]
+        figures |= {
+            f"{dtype}_time_agreement": time_agreement(alone, expected, within_ms=0),
+            f"{dtype}_time_agreement_60ms": time_agreement(alone, expected, within_ms=60),
+            f"{dtype}_batch_agreement": min(
+                time_agreement(readings, alone, within_ms=0) for readings in mixed
+            ),
+        }
     return figures
+
+
+def in_batches(count: int, n: int) -> list[list[int]]:
+    """The indices in order, `n` at a time."""
+    return [list(range(count))[at : at + n] for at in range(0, count, n)]
+
+
+def time_agreement(
+    found: Sequence[Reading], expected: Sequence[Reading], *, within_ms: int
+) -> float:
+    """The part of the words that stand in both readings with the same times, give or take."""
+    agreed = total = 0
+    for a, b in zip(found, expected, strict=True):
+        matcher = SequenceMatcher(None, a.texts, b.texts, autojunk=False)
+        for block in matcher.get_matching_blocks():
+            ours = a.times_ms[block.a : block.a + block.size]
+            theirs = b.times_ms[block.b : block.b + block.size]
+            agreed += sum(
+                abs(x[0] - y[0]) <= within_ms and abs(x[1] - y[1]) <= within_ms
+                for x, y in zip(ours, theirs, strict=True)
+            )
+        total += max(len(a.texts), len(b.texts))
+    return agreed / max(1, total)
 
 
 def _in_format(model_dir: Path, dtype: str, onnx_dirs: Mapping[str, Path]) -> Engine:

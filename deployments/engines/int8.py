@@ -1,7 +1,8 @@
 """Eight-bit layers for the CPU: weights per output, activations per row and at run time.
 
 A row's scale is its own largest value, and sums of integers are exact, so that a row's result does
-not depend on the rows beside it; torch's own dynamic quantisation has one scale for a whole batch.
+not depend on the rows beside it. The LSTM is torch's own, whose scale is that of all rows it is
+given: it reads one item after another (`predictor.run_lstm`).
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def quantise(model: Any) -> None:
 
 
 def int8_lstm(lstm: nn.LSTM) -> nn.Module:
-    """The LSTM with int8 weights, by torch's dynamic quantisation: one scale for a batch."""
+    """The LSTM with int8 weights, by torch's dynamic quantisation: one scale for all it reads."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated in favour of a package that has no LSTM
         quantised = torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]

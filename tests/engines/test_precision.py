@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from deployments.core.types import Hints
-from deployments.engines.int8 import Int8Linear, weight_limit
+from deployments.engines.int8 import Int8Linear, int8_lstm, weight_limit
 from deployments.engines.paraformer import Paraformer
+from deployments.engines.predictor import run_lstm
 from deployments.engines.protocols import EngineSettings
 from deployments.engines.readings import Reading
 from tests.engines.conftest import Case
@@ -64,6 +65,15 @@ def test_fewer_bits_read_nearly_the_same_in_any_batch(case: Case, dtype: str, ba
     assert agreement(found, case.expected) >= LEAST_AGREEMENT[dtype]
 
 
+def test_in_int8_words_and_times_are_those_of_the_segment_alone(case: Case) -> None:
+    engine = Paraformer(case.model_dir, EngineSettings(dtype="int8"))
+    audios = case.audios[:24]
+
+    found = engine.read(audios, NO_HINTS)
+
+    assert found == [engine.read([audio], NO_HINTS)[0] for audio in audios]
+
+
 @pytest.mark.parametrize("dtype", ["int8", "fp16", "bf16"])
 def test_hotwords_work_in_every_format(seaco_case: Case, dtype: str) -> None:
     engine = Paraformer(
@@ -84,6 +94,18 @@ def test_a_row_in_int8_does_not_depend_on_the_rows_beside_it() -> None:
     together = linear(rows)
 
     assert torch.equal(together, torch.cat([linear(row[None]) for row in rows]))
+
+
+def test_the_lstm_in_int8_reads_an_item_as_if_it_were_alone() -> None:
+    lstm = int8_lstm(nn.LSTM(32, 32, batch_first=True, bidirectional=True))
+    lengths = [5, 9, 7]
+    padded = torch.randn(3, 9, 32) * torch.tensor([0.01, 1, 100])[:, None, None]
+
+    with torch.inference_mode():
+        together = run_lstm(lstm, padded, lengths)
+        alone = [lstm(padded[i : i + 1, :n])[0][0] for i, n in enumerate(lengths)]
+
+    assert all(torch.equal(together[i, :n], alone[i]) for i, n in enumerate(lengths))
 
 
 @pytest.mark.parametrize("limit", [127, 63])
