@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from deployments.core.errors import EngineFailed, Overloaded
 from deployments.core.hotwords import report_hotwords, warn_of_unspelt
-from deployments.core.numbers import Written
+from deployments.core.numbers import Written, spaced_behind
 from deployments.core.punctuating import GrowingDocument
 from deployments.core.segments import LOST, Answer, merge
 from deployments.core.text import join_texts, join_words, space_words
@@ -52,6 +52,7 @@ class Writer:
         self._merged: list[TranscriptSegment] = []  # the finished prefix, in order
         self._document = None if punctuate is None else GrowingDocument()
         self._words: list[Written] = []  # marked, final
+        self._last_heard: list[Word] = []  # as spoken, where there is no punctuation stage
         self._starts: list[int] = []  # of each segment, counted in recognised words
         self._n_heard = self._n_final = 0  # recognised words: all of them, and those in `_words`
         self._failures: list[str] = []  # of ITN
@@ -147,7 +148,7 @@ class Writer:
     async def _punctuated(self, words: Sequence[Word], *, final: bool) -> Sequence[Word]:
         """Words that are final now; all of them at once where there is no punctuation stage."""
         if self._document is None or self._punctuate is None:
-            last = [written.word for written in self._words[-1:]]
+            last, self._last_heard = self._last_heard, [*self._last_heard, *words][-1:]
             return space_words([*last, *words])[len(last) :]
         task = self._document.task(words, final=final)
         if not task.words and not task.carry:
@@ -170,6 +171,9 @@ class Writer:
             inner = {cut - first for cut in cuts}
             # In a thread: reading a number takes a millisecond, the first one a third of a second.
             words, failure = await asyncio.to_thread(normalise, marked[first:end], inner)
+            if words and (before := [*self._words[-1:], *written[-1:]]):
+                beside = spaced_behind(before[-1].word, words[0].word)
+                words[0] = replace(words[0], word=beside)
             written += words
             self._failures += [failure] if failure else []
         return written

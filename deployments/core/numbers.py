@@ -140,14 +140,17 @@ def _merged(words: Sequence[Word], text: str) -> Word:
 
 
 def _spaced(written: list[Written]) -> list[Written]:
-    """With a space between a number and a foreign word beside it: iPhone 12."""
     for i in range(1, len(written)):
-        left, right = written[i - 1].word, written[i].word
-        is_number = left.text[-1:].isdigit() or right.text[:1].isdigit()
-        is_foreign = LATIN_WORD.match(left.text) or LATIN_WORD.match(right.text)
-        if is_number and is_foreign and not left.mark and not right.space:
-            written[i] = replace(written[i], word=replace(right, space=True))
+        right = spaced_behind(written[i - 1].word, written[i].word)
+        written[i] = replace(written[i], word=right)
     return written
+
+
+def spaced_behind(left: Word, right: Word) -> Word:
+    """The right word, with a space where one of the two is a number and one foreign: iPhone 12."""
+    is_number = left.text[-1:].isdigit() or right.text[:1].isdigit()
+    is_foreign = LATIN_WORD.match(left.text) or LATIN_WORD.match(right.text)
+    return replace(right, space=True) if is_number and is_foreign and not left.mark else right
 
 
 def find_numbers(text: str) -> list[Number]:
