@@ -20,7 +20,7 @@ from benchmarks.random_models import (
     write_punctuation,
     write_vad,
 )
-from cluster.placement import Node, auto_pools, model_threads
+from cluster.placement import Node, auto_pools
 from deployments.config import AppConfig, Dtype, Models, Pool
 from deployments.core.errors import ModelUnavailable
 from deployments.weights.store import ensure
@@ -76,11 +76,8 @@ def cpu_pool(n_threads: int, n_replicas: int | None = None) -> Pool:
 
 
 def configuration(models: Models, pool: Pool, *, dtype: Dtype = "fp32") -> AppConfig:
-    """The defaults, with these models and this one pool; VAD threads as `pools: auto` sets them."""
-    n_cores = pool.num_threads * pool.max_replicas
-    threads = model_threads([Node(num_cpus=n_cores)])
-    vad = AppConfig().vad.model_copy(update={"num_threads": threads})
-    return AppConfig(models=models, pools={POOL: pool}, dtype=dtype, vad=vad)
+    """The defaults, with these models and this one pool."""
+    return AppConfig(models=models, pools={POOL: pool}, dtype=dtype)
 
 
 @contextmanager

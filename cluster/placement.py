@@ -1,7 +1,7 @@
 """Which pools a fleet should have. Pure: machines in, pools out, with the reason of each number.
 
-`place` is the whole answer, for `python -m cluster plan`; `auto_pools`, `auto_stages`,
-`model_threads` and `resolve_dtype` are the parts of it that `pools: auto` asks for at deployment.
+`place` is the whole answer, for `python -m cluster plan`; `auto_pools`, `auto_stages` and
+`resolve_dtype` are the parts of it that `pools: auto` asks for at deployment.
 A type of card becomes a pool; VAD and punctuation have room on every card (cluster/cards.py); a
 fleet without cards that can be used gets one CPU pool of replicas with one thread each.
 """
@@ -22,7 +22,7 @@ from cluster.cards import (
     share_card,
     usable_mib,
 )
-from cluster.cpus import MAX_THREADS, OTHERS_CPUS, cpu_pool, cpu_reasons, n_replicas
+from cluster.cpus import OTHERS_CPUS, cpu_pool, cpu_reasons, n_replicas
 from deployments.config import RESERVED, Pool
 
 ASR_CPUS = 1.0  # a GPU replica's one thread that launches, reads and spells
@@ -140,11 +140,6 @@ def auto_stages(
     """GPU fractions of VAD and punctuation: none where no GPU has room for them."""
     reserve = place(nodes, dtype=dtype, n_vad=n_vad, n_punctuation=n_punctuation).reserve
     return reserve.vad, reserve.punctuation
-
-
-def model_threads(nodes: Sequence[Node]) -> int:
-    """Threads of one call of the VAD on a CPU: it works on one recording at a time."""
-    return int(min(MAX_THREADS, max(1.0, max(node.num_cpus for node in nodes))))
 
 
 def pool_name(accelerator_type: str) -> str:

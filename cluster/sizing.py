@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from cluster.cards import card_profile
-from cluster.placement import CARD_LABEL, Node, Placement, model_threads, place
+from cluster.placement import CARD_LABEL, Node, Placement, place
 from cluster.traffic import PRIOR_TRUST, STAGE_SPEEDS, Traffic, busy, capacity_needed, p95_s
 from deployments.config import AppConfig, Pool
 
@@ -74,7 +74,7 @@ def make_plan(nodes: Sequence[Node], traffic: Traffic | None = None) -> Plan:
         title: counts[stage] * STAGE_SPEEDS[key].audio_s_per_s
         for title, stage, key in _stage_keys(placement.reserve.punctuation > 0)
     }
-    args, reasons = _args(placement, nodes, counts, traffic)
+    args, reasons = _args(placement, counts, traffic)
     AppConfig.model_validate(args)  # a plan that the service would refuse is a bug here
     plan = Plan(placement, args, reasons, speeds, traffic, needed)
     plan.problems = _problems(plan)
@@ -136,18 +136,14 @@ def _stage_keys(punctuation_on_gpu: bool) -> list[tuple[str, str, str]]:
     ]
 
 
-def _args(
-    placement: Placement, nodes: Sequence[Node], counts: dict[str, int], traffic: Traffic
-) -> tuple[Args, Reasons]:
+def _args(placement: Placement, counts: dict[str, int], traffic: Traffic) -> tuple[Args, Reasons]:
     reserve = placement.reserve
-    threads = model_threads(nodes) if counts["vad"] == 1 else 1
     args: Args = {
         "models": dict(MODELS),
         "dtype": placement.dtype,
         "vad": {
             "num_gpus": reserve.vad,
             **DEFAULTS.vad.model_dump(exclude_defaults=True),
-            "num_threads": threads,
             "max_replicas": counts["vad"],
         },
         "punctuation": {

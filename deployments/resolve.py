@@ -10,7 +10,7 @@ from typing import Any
 import ray
 
 from cluster.fleet import nodes_of
-from cluster.placement import Node, auto_pools, auto_stages, model_threads, resolve_dtype
+from cluster.placement import Node, auto_pools, auto_stages, resolve_dtype
 from deployments.config import AppConfig, Models
 from deployments.core.errors import ModelUnavailable
 from deployments.engines.protocols import ENGINES
@@ -53,8 +53,7 @@ def resolve(config: AppConfig, nodes: Sequence[Node]) -> tuple[AppConfig, tuple[
         }
         update["pools"] = auto_pools(nodes, dtype, **counts)
         vad_gpus, punctuation_gpus = auto_stages(nodes, dtype, **counts)
-        vad = {"num_gpus": vad_gpus, "num_threads": model_threads(nodes)}
-        update["vad"] = config.vad.model_copy(update=vad)
+        update["vad"] = config.vad.model_copy(update={"num_gpus": vad_gpus})
         update["punctuation"] = config.punctuation.model_copy(update={"num_gpus": punctuation_gpus})
     resolved = AppConfig.model_validate(config.model_copy(update=update).model_dump())
     _refuse_gpu_where_useless(resolved)

@@ -125,7 +125,7 @@ def test_auto_without_a_gpu_is_one_cpu_pool_in_full_precision() -> None:
     assert resolved.pools != "auto"
     assert set(resolved.pools) == {"cpu"}
     assert (resolved.dtype, resolved.vad.num_gpus) == ("fp32", 0.0)
-    assert (resolved.vad.num_threads, resolved.pools["cpu"].num_threads) == (2, 1)
+    assert (resolved.vad.num_threads, resolved.pools["cpu"].num_threads) == (1, 1)
 
 
 def test_a_stage_that_is_given_in_part_keeps_its_other_defaults() -> None:
