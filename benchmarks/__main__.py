@@ -42,7 +42,7 @@ BENCHMARKS = {
     ),
     "punctuation": Benchmark(
         "benchmarks.punctuation:run",
-        "CT-Transformer against FunASR on one thread: a batch of documents, and a long one.",
+        "CT-Transformer against FunASR: a batch of documents, and a long one; one thread, or a GPU.",
     ),
     "engine": Benchmark(
         "benchmarks.engine:run",

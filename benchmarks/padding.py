@@ -32,7 +32,7 @@ POOL, NO_HINTS = "gpu", Hints()
 def run(
     batch_audio_s: Annotated[float, typer.Option(help="A pool's cap on padded seconds.")] = 600.0,
     speed: Annotated[float, typer.Option(help="Audio seconds a second of the replica.")] = 1000.0,
-    overhead_ms: Annotated[float, typer.Option(help="Of a chunk.")] = 20.0,
+    overhead_ms: Annotated[float, typer.Option(help="Of a batch.")] = 20.0,
     short_s: Annotated[float, typer.Option(help="Speech in a short request.")] = 20.0,
     trials: Annotated[int, typer.Option(help="Draws of each case, counted together.")] = 20,
 ) -> Figures:
@@ -116,16 +116,19 @@ class Replica:
         if not self._waiting:
             return False
         runner = ChunkRunner(self._count, engine="", replica="")
-        slack_ms = worthwhile_slack_ms(self.spec.overhead_ms, self.spec.speed)
-        runner.allow(self.spec.batch_audio_ms, slack_ms=slack_ms)
+        spec = self.spec
+        slack_ms = worthwhile_slack_ms(spec.overhead_ms, spec.speed)
+        runner.allow(spec.batch_audio_ms, slack_ms=slack_ms)
         taken, left = [self._waiting[0]], list[tuple[int, Chunk]]()
         for number, chunk in self._waiting[1:]:
             together = runner.fits([other for _, other in taken], chunk)
             (taken if together else left).append((number, chunk))
         self._waiting = left
+        n_before = self.done.n_batches
         results = runner.run([chunk for _, chunk in taken])
         padded_ms = sum(result.padded_ms for result in results)
-        busy_ms = self.spec.overhead_ms + padded_ms / self.spec.speed
+        n_batches = self.done.n_batches - n_before
+        busy_ms = n_batches * spec.overhead_ms + padded_ms / spec.speed
         self._now_ms += busy_ms
         self.done.padded_ms += padded_ms
         for (number, chunk), result in zip(taken, results, strict=True):

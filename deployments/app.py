@@ -113,8 +113,8 @@ def stages(config: AppConfig) -> dict[str, Any]:
 
 
 def _tuning(pool: Pool) -> Tuning:
-    slack_audio_s = worthwhile_slack_ms(pool.overhead_ms, pool.speed) / 1000
-    return {"batch_audio_s": pool.batch_audio_s, "slack_audio_s": slack_audio_s}
+    slack_ms = worthwhile_slack_ms(pool.overhead_ms, pool.speed)
+    return {"batch_audio_s": pool.batch_audio_s, "slack_audio_s": slack_ms / 1000}
 
 
 def _pool_settings(config: AppConfig) -> dict[str, EngineSettings]:

@@ -13,6 +13,7 @@ logger = logging.getLogger("ray.serve")
 
 MAX_WASTE = 0.08  # padding, as a part of a batch's audio
 SLACK_MS = 2000  # padding that is worth taking where a batch's cost is not known
+MAX_SLACK_MS = 8000  # with more an hour of speech holds over 8 %, whatever a batch costs
 SLACK_PART = 0.5  # of the cost of one more batch: padding for all of it would gain nothing
 
 
@@ -26,7 +27,7 @@ def worthwhile_slack_ms(overhead_ms: float, speed: float) -> int:
 
     `overhead_ms` is what any batch takes, `speed` the audio per time beside it.
     """
-    return max(SLACK_MS, round(SLACK_PART * overhead_ms * speed))
+    return round(min(max(SLACK_MS, SLACK_PART * overhead_ms * speed), MAX_SLACK_MS))
 
 
 def pack(lengths_ms: Sequence[int], *, budget_ms: int, slack_ms: int = SLACK_MS) -> list[list[int]]:

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from benchmarks.padding import CONCURRENT, Done, drawn_ms, played, run, waste
+from cluster.placement import Node, auto_pools, resolve_dtype
+from cluster.profiles import PROFILES
 from deployments.core.chunks import Chunk, ChunkRunner
 from deployments.core.planning import PoolSpec
 from deployments.core.types import SAMPLES_PER_MS, Audio, Hints, Recognition
@@ -40,6 +42,18 @@ def test_an_hour_of_speech_holds_at_most_8_percent_of_padding(budget_s: int, see
 
     assert done.real_ms == sum(lengths_ms)
     assert 0 < waste([done]) <= MOST
+
+
+@pytest.mark.parametrize("card", PROFILES)
+def test_an_hour_holds_as_little_in_the_pool_of_every_card(card: str) -> None:
+    node = Node(num_cpus=64, num_gpus=1, accelerator_type=card)
+    dtype = resolve_dtype([node])
+    for auto in auto_pools([node], dtype).values():
+        spec = PoolSpec(
+            "gpu", round(auto.batch_audio_s * 1000), auto.speed, auto.overhead_ms, 8, 30_000
+        )
+        done = [played(spec, [drawn_ms(HOUR_S, random.Random(seed))]) for seed in range(5)]
+        assert 0 < waste(done) <= MOST
 
 
 @pytest.mark.parametrize("budget_s", [30, 120, 600, 1200])
