@@ -1,294 +1,236 @@
 """One recording over unlike GPUs: makespan over a plan that knows every speed, simulated.
 
-Five fleets, 20 recordings of each length. The scheduler's priors are off by 30 % (speed and
-overhead of each GPU type, up or down) and every service time has 10 % of log-normal noise; the
-plan it is compared with (`together`) knows the true figures and meets no noise. "Warm" follows 30
-to 60 other recordings, "cold" is the first. The makespan is the median over the
-recordings, the figure that of the worst fleet. `..._serve_...`: the replica inside a pool is
-chosen as Serve does, the less busy of two at random; else it is the least busy one. `floor_...`:
-the clairvoyant plan's own chunks under the same noise, which no scheduler that sends one chunk to
-each GPU can beat.
+Five fleets, 20 recordings of each length. A pool is the GPUs of one type, with one prior: the
+type's speed and overhead. Every GPU's own are 30 % above or below these, each by chance, so the
+replicas of a pool differ, by 1.86 at the most. Every service time has 10 % of log-normal noise. The
+plan that it is compared with (`together`) knows each GPU's true figures and meets no noise.
+
+"Cold" is the first recording, "warm" (`over_plan_...`) comes after 30 minutes of traffic: 20 % of
+what the fleet can do, but one recording a second at the most, so that a large fleet is hardly at
+work. The makespan is the median over the recordings, the figure that of the worst fleet.
+
+`pow2_...`: the replica inside a pool is Serve's choice, the less busy of two at random; else the
+scheduler names it. How much of a figure is noise, and how much is learning:
+`floor_static_...`: the clairvoyant plan's own chunks under the same noise, nothing moved.
+`floor_known_...`: this very scheduler with nothing to learn, every GPU a pool whose prior is right,
+under the noise. No lower bound: another scheduler may do better.
 """
 
 from __future__ import annotations
 
-import heapq
 import random
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from statistics import median
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import typer
 
+from benchmarks.dispatch_fleets import (
+    A100,
+    FLEETS,
+    NOISE,
+    Fleet,
+    Gpu,
+    as_they_are,
+    bound_s,
+    cost_s,
+    even_s,
+    in_ms,
+    pull_s,
+    rate,
+    segments_s,
+    together,
+    under_noise_s,
+)
 from benchmarks.results import Figures
-from cluster.scenario import Arrival, Outcome, Routing, Trouble, Truth
+from cluster.scenario import Arrival, Choice, Trouble, Truth
 from cluster.simulate import latencies_ms, percentile
 from cluster.simulation import Simulation
 from deployments.core.planning import PoolSpec
 from deployments.core.scheduling import Scheduler
 
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """Audio seconds a second, seconds a batch of any size, audio seconds of a full batch."""
-
-    speed: float
-    overhead_s: float
-    batch_audio_s: float
-
-
-T4, L4, A10G = Gpu(250, 0.05, 60), Gpu(700, 0.04, 120), Gpu(900, 0.04, 120)
-A100, H200 = Gpu(2500, 0.03, 300), Gpu(8000, 0.03, 600)
-THROTTLED = Gpu(625, 0.03, 300)  # an A100 at a quarter of its speed
-Fleet: TypeAlias = tuple[Gpu, ...]
-FLEETS: dict[str, Fleet] = {
-    "8 L4": (L4,) * 8,
-    "2 T4, L4, A10G, A100": (T4, T4, L4, A10G, A100),
-    "H200, 8 T4": (H200, *[T4] * 8),
-    "20 T4, 20 L4, 20 A100": (*[T4] * 20, *[L4] * 20, *[A100] * 20),
-    "3 A100 and one at a quarter": (A100, A100, A100, THROTTLED),
-}
 LENGTHS_S = {"5min": 300, "1h": 3600, "4h": 14400}
-PRIOR_ERROR, NOISE = 0.3, 0.1
-WARM_S, WARM_LOAD = 1800.0, 0.2
+WARM_S = 1800.0
+WARM_LOAD = 0.2  # of what the fleet can do,
+WARM_EVERY_S = 1.0  # but no more than a recording in so long
+WARM_LENGTHS_S = (10, 60, 120, 600)
 REST_MS = 60_000.0
+WORST = ("over_plan", "cold", "pow2_over_plan", "pow2_cold", "floor_static", "floor_known")
 
 
-def segments_s(total_s: float, rng: random.Random) -> list[float]:
-    """Lengths of a recording's segments, as in the trial."""
-    lengths, at_s = [], 0.0
-    while at_s < total_s:
-        lengths.append(min(30.0, max(1.0, rng.lognormvariate(1.9, 0.7))))
-        at_s += lengths[-1]
-    return lengths
+def spec(name: str, gpu: Gpu) -> PoolSpec:
+    return PoolSpec(
+        name=name,
+        batch_audio_ms=round(gpu.batch_audio_s * 1000),
+        speed=gpu.speed,
+        overhead_ms=gpu.overhead_s * 1000,
+        max_ongoing=8,
+        start_ms=30_000.0,
+    )
 
 
-def cost_s(gpu: Gpu, batch: Sequence[float]) -> float:
-    return gpu.overhead_s + max(batch) * len(batch) / gpu.speed
+def pools(types: Fleet, actual: Fleet) -> list[Truth]:
+    """A pool for each type of GPU, and what each of its replicas really does."""
+    members: dict[Gpu, list[tuple[float, float]]] = defaultdict(list)
+    for kind, gpu in zip(types, actual, strict=True):
+        members[kind].append((gpu.speed, gpu.overhead_s * 1000))
+    return [
+        Truth(spec(t.kind, t), len(own), t.speed, t.overhead_s * 1000, each=tuple(own))
+        for t, own in members.items()
+    ]
 
 
-def bound_s(lengths: Sequence[float], fleet: Fleet) -> float:
-    """No schedule is faster: full batches without padding everywhere, the longest segment alone."""
-    rate = sum(1 / (1 / g.speed + g.overhead_s / g.batch_audio_s) for g in fleet)
-    return max(sum(lengths) / rate, min(cost_s(g, [max(lengths)]) for g in fleet))
-
-
-def full_batch(lengths: Sequence[float], start: int, gpu: Gpu) -> int:
-    """How many from `start` on fit a batch; `lengths` fall."""
-    return min(len(lengths) - start, max(1, int(gpu.batch_audio_s / lengths[start] + 1e-9)))
-
-
-def even_s(lengths: Sequence[float], fleet: Fleet, rng: random.Random) -> float:
-    """Makespan of an even split, each GPU in full batches."""
-    ends = []
-    for i, gpu in enumerate(fleet):
-        part, at_s, k = sorted(lengths[i :: len(fleet)], reverse=True), 0.0, 0
-        while k < len(part):
-            n = full_batch(part, k, gpu)
-            at_s += cost_s(gpu, part[k : k + n]) * rng.lognormvariate(0, NOISE)
-            k += n
-        ends.append(at_s)
-    return max(ends)
-
-
-def pull_s(lengths: Sequence[float], fleet: Fleet, rng: random.Random) -> float:
-    """Makespan where whoever is free takes a full batch."""
-    queue, k, end_s = sorted(lengths, reverse=True), 0, 0.0
-    free = [(0.0, i) for i in range(len(fleet))]
-    while k < len(queue):
-        at_s, i = heapq.heappop(free)
-        n = full_batch(queue, k, fleet[i])
-        at_s += cost_s(fleet[i], queue[k : k + n]) * rng.lognormvariate(0, NOISE)
-        k, end_s = k + n, max(end_s, at_s)
-        heapq.heappush(free, (at_s, i))
-    return end_s
-
-
-def together(lengths: Sequence[float], fleet: Fleet) -> tuple[float, list[list[float]]]:
-    """The clairvoyant plan of the trial: its makespan, and each GPU's chunk times."""
-    queue = sorted(lengths, reverse=True)
-    order = sorted(fleet, key=lambda g: -g.speed)
-
-    def fill(end_s: float) -> list[list[float]] | None:
-        k, times = 0, []
-        for gpu in order:
-            at_s, own = 0.0, []
-            while k < len(queue):
-                time_s = end_s - at_s - gpu.overhead_s
-                n = min(int(time_s * gpu.speed / queue[k] + 1e-9), full_batch(queue, k, gpu))
-                if n < 1:
-                    break
-                own.append(gpu.overhead_s + queue[k] * n / gpu.speed)
-                at_s, k = at_s + own[-1], k + n
-            times.append(own)
-        return times if k == len(queue) else None
-
-    low_s, high_s = 0.0, 1000.0
-    for _ in range(40):
-        middle_s = (low_s + high_s) / 2
-        low_s, high_s = (low_s, middle_s) if fill(middle_s) else (middle_s, high_s)
-    return high_s, fill(high_s) or []
-
-
-def pools(fleet: Fleet, rng: random.Random) -> list[Truth]:
-    """A pool for each GPU type, its priors wrong."""
-    found = []
-    for i, (gpu, count) in enumerate(Counter(fleet).items()):
-        speed_off, overhead_off = (rng.choice((1 - PRIOR_ERROR, 1 + PRIOR_ERROR)) for _ in range(2))
-        prior = PoolSpec(
-            name=f"pool-{i}",
-            batch_audio_ms=round(gpu.batch_audio_s * 1000),
-            speed=gpu.speed * speed_off,
-            overhead_ms=gpu.overhead_s * 1000 * overhead_off,
-            max_ongoing=8,
-            start_ms=30_000.0,
-        )
-        found.append(Truth(prior, count, gpu.speed, gpu.overhead_s * 1000))
-    return found
-
-
-def in_ms(lengths: Sequence[float]) -> tuple[int, ...]:
-    return tuple(round(length_s * 1000) for length_s in lengths)
+def known_pools(actual: Fleet) -> list[Truth]:
+    """A pool for each GPU, its prior right."""
+    return [
+        Truth(spec(f"{gpu.kind}-{i}", gpu), 1, gpu.speed, gpu.overhead_s * 1000)
+        for i, gpu in enumerate(actual)
+    ]
 
 
 def traffic(fleet: Fleet, rng: random.Random) -> list[Arrival]:
-    """30 to 60 recordings of 10 s to 10 min, at a fifth of what the fleet can do."""
-    rate = WARM_LOAD / bound_s([1.0] * 100_000, fleet) * 100_000  # audio seconds a second
+    """Half an hour of recordings of 10 s to 10 min."""
+    mean_s = sum(WARM_LENGTHS_S) / len(WARM_LENGTHS_S)
+    every_s = max(WARM_EVERY_S, mean_s / (WARM_LOAD * rate(fleet)))
     arrivals: list[Arrival] = []
     at_s = 0.0
-    n_requests = max(30, min(60, round(WARM_S * rate / 250)))
-    while len(arrivals) < n_requests:  # half an hour would be more of the same: it has learned
-        length_s = rng.choice((10, 60, 120, 600))
-        lengths = in_ms(segments_s(length_s, rng))
+    while at_s < WARM_S:
+        lengths = in_ms(segments_s(rng.choice(WARM_LENGTHS_S), rng))
         arrivals.append(Arrival(at_s * 1000, f"before-{len(arrivals)}", lengths))
-        at_s += rng.expovariate(rate / 200)
+        at_s += rng.expovariate(1 / every_s)
     return arrivals
 
 
-def makespan_s(
-    truths: Sequence[Truth],
-    lengths: Sequence[float],
-    seed: int,
-    routing: Routing,
-    scheduler: Scheduler | None = None,
-    start_ms: float = 0.0,
-) -> tuple[float, Outcome]:
-    simulation = Simulation(
-        truths,
-        [Arrival(start_ms, "recording", in_ms(lengths), interactive=False)],
-        seed=seed,
-        trouble=Trouble(noise=NOISE),
-        routing=routing,
-        scheduler=scheduler,
-        start_ms=start_ms,
-    )
-    outcome = simulation.run()
-    return outcome.done[0].latency_ms / 1000, outcome
+class Measured:
+    """One fleet with one seed: its GPUs as they are, and schedulers that are warm."""
+
+    def __init__(self, types: Fleet, seed: int) -> None:
+        self.types, self.seed = types, seed
+        self.actual = as_they_are(types, random.Random(1000 + seed))
+        self.truths = pools(types, self.actual)
+        self.scheduling_s, self.n_chunks = 0.0, 0
+        self._arrivals = traffic(self.actual, random.Random(3000 + seed))
+        self._now_ms = WARM_S * 1000 + REST_MS
+
+    def warm(self, choice: Choice) -> Scheduler:
+        """The scheduler after half an hour."""
+        trouble = Trouble(noise=NOISE)
+        simulation = Simulation(
+            self.truths, self._arrivals, seed=self.seed, trouble=trouble, choice=choice
+        )
+        outcome = simulation.run()
+        self._now_ms = max(self._now_ms, simulation.now_ms + REST_MS)
+        self.scheduling_s += outcome.scheduling_s
+        self.n_chunks += outcome.n_chunks
+        return simulation.scheduler
+
+    def makespan_s(
+        self,
+        truths: Sequence[Truth],
+        lengths: Sequence[float],
+        choice: Choice = "named",
+        scheduler: Scheduler | None = None,
+    ) -> float:
+        """Of a recording that comes to an idle fleet."""
+        start_ms = self._now_ms
+        self._now_ms += 2 * REST_MS
+        simulation = Simulation(
+            truths,
+            [Arrival(start_ms, "recording", in_ms(lengths), interactive=False)],
+            seed=self.seed,
+            trouble=Trouble(noise=NOISE),
+            choice=choice,
+            scheduler=scheduler,
+            start_ms=start_ms,
+        )
+        return simulation.run().done[0].latency_ms / 1000
+
+    def figures(self) -> dict[str, dict[str, float]]:
+        """A recording of every length, every way."""
+        named, pow2 = self.warm("named"), self.warm("pow2")
+        known_truths = known_pools(self.actual)
+        exact = Simulation(known_truths, self._arrivals[:200], seed=self.seed)
+        exact.run()
+        rng = random.Random(2000 + self.seed)
+        found: dict[str, dict[str, float]] = {}
+        for length, total_s in LENGTHS_S.items():
+            lengths = segments_s(total_s, random.Random(self.seed))
+            plan_s, chunks = together(lengths, self.actual)
+            warm_s = self.makespan_s(self.truths, lengths, scheduler=named)
+            pow2_s = self.makespan_s(self.truths, lengths, "pow2", pow2)
+            known_s = self.makespan_s(known_truths, lengths, scheduler=exact.scheduler)
+            found[length] = {
+                "over_plan": warm_s / plan_s,
+                "cold": self.makespan_s(self.truths, lengths) / plan_s,
+                "pow2_over_plan": pow2_s / plan_s,
+                "pow2_cold": self.makespan_s(self.truths, lengths, "pow2") / plan_s,
+                "floor_static": under_noise_s(chunks, rng) / plan_s,
+                "floor_known": known_s / plan_s,
+                "over_bound": warm_s / bound_s(lengths, self.actual),
+                "even_over_ours": even_s(lengths, self.actual, rng) / warm_s,
+                "pull_over_ours": pull_s(lengths, self.actual, rng) / warm_s,
+            }
+        return found
 
 
-def measure(fleet: Fleet, seed: int) -> dict[str, dict[str, float]]:
-    """A recording of every length on one fleet, every way."""
-    truths = pools(fleet, random.Random(1000 + seed))
-    arrivals = traffic(fleet, random.Random(3000 + seed))
-    warming = Simulation(truths, arrivals, seed=seed, trouble=Trouble(noise=NOISE))
-    warming.run()
-    return {
-        length: _measure(fleet, truths, total_s, seed, warming, (1 + i) * 4 * REST_MS)
-        for i, (length, total_s) in enumerate(LENGTHS_S.items())
-    }
-
-
-def _measure(
-    fleet: Fleet,
-    truths: Sequence[Truth],
-    total_s: int,
-    seed: int,
-    warming: Simulation,
-    rest_ms: float,
-) -> dict[str, float]:
-    lengths = segments_s(total_s, random.Random(seed))
-    plan_s, chunks = together(lengths, fleet)
-    rng = random.Random(2000 + seed)
-    floor_s = max(sum(t * rng.lognormvariate(0, NOISE) for t in own) for own in chunks)
-    cold_s, outcome = makespan_s(truths, lengths, seed, "least")
-    start_ms = warming.now_ms + rest_ms
-    warm_s, _ = makespan_s(truths, lengths, seed, "least", warming.scheduler, start_ms)
-    serve_s, _ = makespan_s(truths, lengths, seed, "two", warming.scheduler, start_ms + 2 * REST_MS)
-    return {
-        "over_plan": warm_s / plan_s,
-        "cold": cold_s / plan_s,
-        "serve_over_plan": serve_s / plan_s,
-        "floor_over_plan": floor_s / plan_s,
-        "over_bound": warm_s / bound_s(lengths, fleet),
-        "even_over_ours": even_s(lengths, fleet, rng) / warm_s,
-        "pull_over_ours": pull_s(lengths, fleet, rng) / warm_s,
-        "scheduling_s": outcome.scheduling_s,
-        "chunks": outcome.n_chunks,
-    }
-
-
-def short_requests(fleet: Fleet, *, long_hours: float, seed: int) -> list[float]:
+def short_requests(types: Fleet, *, long_hours: float, seed: int) -> list[float]:
     """Latencies of short requests at a load of 20 %, with or without a long file in the queue."""
     rng = random.Random(seed)
-    rate = 0.2 / bound_s([1.0] * 100_000, fleet) * 100_000
-    end_s = 10 * 3600 / rate * 0.25 if not long_hours else long_hours * 3600 / rate * 0.25
+    actual = as_they_are(types, random.Random(1000 + seed))
+    end_s = (long_hours or 10) * 3600 / rate(actual) * 1.25
     arrivals = [Arrival(0.0, "long", in_ms(segments_s(long_hours * 3600, rng)))] * bool(long_hours)
     rng, at_s = random.Random(seed + 1), 0.0
     while at_s < end_s:
         lengths = in_ms(segments_s(rng.uniform(3, 30), rng))
         arrivals.append(Arrival(at_s * 1000, f"short-{len(arrivals)}", lengths))
-        at_s += rng.expovariate(rate / 16.5)
-    truths = pools(fleet, random.Random(seed))
+        at_s += rng.expovariate(0.2 * rate(actual) / 16.5)
     trouble = Trouble(noise=NOISE)
-    return latencies_ms(Simulation(truths, arrivals, seed=seed, trouble=trouble).run(), "short")
+    simulation = Simulation(pools(types, actual), arrivals, seed=seed, trouble=trouble)
+    return latencies_ms(simulation.run(), "short")
 
 
 def run(
     recordings: Annotated[int, typer.Option(help="of each length and fleet", min=1)] = 20,
+    first_seed: Annotated[int, typer.Option(help="others than those it was made with")] = 0,
     real: Annotated[bool, typer.Option(help="an hour on real Ray too: a minute more")] = False,
 ) -> Figures:
     """The figures of every length on the worst fleet, and the scheduler's own cost."""
-    runs = {
-        name: [measure(fleet, seed) for seed in range(recordings)] for name, fleet in FLEETS.items()
-    }
-    results = {
-        (length, name): [run[length] for run in runs[name]]
-        for length in LENGTHS_S
-        for name in FLEETS
-    }
+    seeds = range(first_seed, first_seed + recordings)
+    measured = {name: [Measured(fleet, seed) for seed in seeds] for name, fleet in FLEETS.items()}
+    results = {name: [one.figures() for one in some] for name, some in measured.items()}
 
-    def of(length: str, key: str, pick: Callable[[Sequence[float]], float] = max) -> float:
-        medians = [median(r[key] for r in results[length, name]) for name in FLEETS]
-        return round(pick(medians), 3)
+    def of(name: str, length: str, key: str) -> float:
+        return median(result[length][key] for result in results[name])
+
+    def over_fleets(key: str, length: str, pick: Callable[[Sequence[float]], float] = max) -> float:
+        return round(pick([of(name, length, key) for name in FLEETS]), 3)
 
     figures: Figures = {}
-    for key in ("over_plan", "cold", "serve_over_plan", "floor_over_plan"):
-        figures |= {f"{key}_{length}": of(length, key) for length in LENGTHS_S}
-    figures["over_bound_1h"] = of("1h", "over_bound")
-    figures["even_over_ours_1h"] = of("1h", "even_over_ours", median)
-    figures["pull_over_ours_1h"] = of("1h", "pull_over_ours", median)
-    for length in LENGTHS_S:
-        for name in FLEETS:
-            values = [r["over_plan"] for r in results[length, name]]
-            figures[f"over_plan_{length}, {name}"] = round(median(values), 3)
-    everything = [r for some in results.values() for r in some]
-    scheduling_s = sum(r["scheduling_s"] for r in everything)
-    n_chunks = sum(r["chunks"] for r in everything)
-    figures["scheduling_us_per_chunk"] = round(scheduling_s * 1e6 / n_chunks, 1)
-    figures |= _interactive()
+    for key in WORST:
+        figures |= {f"{key}_{length}": over_fleets(key, length) for length in LENGTHS_S}
+    figures["over_bound_1h"] = over_fleets("over_bound", "1h")
+    figures["even_over_ours_1h"] = over_fleets("even_over_ours", "1h", median)
+    figures["pull_over_ours_1h"] = over_fleets("pull_over_ours", "1h", median)
+    for key in WORST:
+        for length in LENGTHS_S:
+            for name in FLEETS:
+                figures[f"{key}_{length}, {name}"] = round(of(name, length, key), 3)
+    every = [one for some in measured.values() for one in some]
+    scheduling_us = sum(one.scheduling_s for one in every) * 1e6
+    figures["scheduling_us_per_chunk"] = round(scheduling_us / sum(m.n_chunks for m in every), 1)
+    figures |= _interactive(first_seed)
     if real:
-        from benchmarks.dispatch_on_ray import one_hour  # it imports this module, and Ray
+        from benchmarks.dispatch_on_ray import one_hour  # Ray: only for this
 
         figures |= one_hour()
     return figures
 
 
-def _interactive() -> Figures:
+def _interactive(seed: int) -> Figures:
     fleet = FLEETS["2 T4, L4, A10G, A100"]
-    alone = percentile(short_requests(fleet, long_hours=0, seed=0), 95)
-    beside = percentile(short_requests(fleet, long_hours=10, seed=0), 95)
+    alone = percentile(short_requests(fleet, long_hours=0, seed=seed), 95)
+    beside = percentile(short_requests(fleet, long_hours=10, seed=seed), 95)
     return {
         "short_p95_ms": round(alone, 1),
         "short_p95_beside_10h_ms": round(beside, 1),

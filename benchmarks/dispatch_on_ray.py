@@ -16,12 +16,13 @@ import os
 import random
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Annotated
 
 import typer
 
-from benchmarks.dispatch import Gpu, cost_s, full_batch, in_ms, segments_s
+from benchmarks.dispatch_fleets import Gpu, cost_s, full_batch, in_ms, segments_s
 from benchmarks.results import Figures
 from benchmarks.sleeping_cluster import (
     CARDS,
@@ -50,7 +51,7 @@ def plan_s(
     slow_down: float = 1.0,
     until_s: Mapping[int, float] | None = None,
 ) -> float:
-    """Makespan of the trial's plan (`dispatch.together`) for GPUs of which some end early.
+    """Makespan of the trial's plan (`dispatch_fleets.together`) for GPUs of which some end early.
 
     `until_s`: index in the fleet -> when that GPU dies; what it cannot finish is not given to it.
     """
@@ -225,7 +226,7 @@ def checked(run: Run) -> Run:
 
 
 def slower(gpu: Gpu, times: float) -> Gpu:
-    return Gpu(gpu.speed / times, gpu.overhead_s * times, gpu.batch_audio_s)
+    return replace(gpu, speed=gpu.speed / times, overhead_s=gpu.overhead_s * times)
 
 
 def _load() -> float:

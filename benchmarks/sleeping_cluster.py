@@ -26,7 +26,7 @@ import ray
 from ray import serve
 from ray.cluster_utils import Cluster
 
-from benchmarks.dispatch import A10G, A100, L4, T4, Gpu
+from benchmarks.dispatch_fleets import A10G, A100, L4, T4, Gpu
 from deployments.app import stages
 from deployments.calls import HandleCalls
 from deployments.config import AppConfig

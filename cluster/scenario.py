@@ -8,8 +8,8 @@ from typing import Literal, TypeAlias
 
 from deployments.core.planning import PoolSpec
 
-Routing: TypeAlias = Literal["least", "two"]  # a chunk's replica in its pool: least busy, or
-# the less busy of two at random, which is what Serve does
+Choice: TypeAlias = Literal["named", "pow2"]  # a chunk's replica in its pool: the one that the
+# scheduler names, or the less busy of two at random, which is what Serve does unless told
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,11 @@ class Truth:
     overhead_ms: float
     max_replicas: int = 0  # with a policy; 0: as many as at the beginning
     price: float = 1.0  # of a replica and hour
+    each: tuple[tuple[float, float], ...] = ()  # speed and overhead of each, where they differ
+
+    def of(self, gpu: int) -> tuple[float, float]:
+        """Speed and overhead of the replica on that GPU of the pool."""
+        return self.each[gpu % len(self.each)] if self.each else (self.speed, self.overhead_ms)
 
 
 @dataclass(frozen=True, slots=True)

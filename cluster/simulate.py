@@ -6,6 +6,7 @@ Table on stdout; queue, replicas and latency over time as a PNG where `--plot` n
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import quantiles
@@ -18,7 +19,7 @@ from rich.table import Table
 
 from cluster.autoscaling import Aims
 from cluster.profiles import profile
-from cluster.scenario import Arrival, Outcome, Trouble, Truth
+from cluster.scenario import Arrival, Choice, Outcome, Trouble, Truth
 from cluster.simulated_policy import POLICY_EVERY_MS, Autoscaler, from_nothing, running_hours
 from cluster.simulation import Simulation
 from deployments.config import AutoscalingSettings
@@ -170,6 +171,9 @@ def simulate(
     noise: Annotated[float, typer.Option(help="sigma of every time", min=0.0)] = 0.1,
     stragglers: Annotated[float, typer.Option(help="part of the replicas", min=0, max=1)] = 0.0,
     deaths_per_hour: Annotated[float, typer.Option(help="of each replica", min=0.0)] = 0.0,
+    choice: Annotated[
+        Choice, typer.Option(help="who picks a chunk's replica: our scheduler, or Serve of two")
+    ] = "named",
     autoscale: Annotated[bool, typer.Option("--autoscale", help="begin with no replica")] = False,
     drain_s: Annotated[float, typer.Option(help="with --autoscale", min=1.0)] = AIMS.drain_s,
     give_back_after_s: Annotated[
@@ -202,16 +206,19 @@ def simulate(
     if autoscale:
         pools = from_nothing(pools)
         policy = Autoscaler(Aims(settings.drain_s, settings.give_back_after_s))
+    began_s = time.perf_counter()
     outcome = Simulation(
         pools,
         arrivals,
         seed=seed,
         trouble=trouble,
-        routing="two",
+        choice=choice,
         policy=policy,
         policy_every_ms=POLICY_EVERY_MS,
     ).run()
-    Console().print(table(outcome))
+    rows = table(outcome)
+    rows.add_row("simulated in", f"{time.perf_counter() - began_s:.1f} s")
+    Console().print(rows)
     if autoscale:
         Console().print(scaling_table(outcome, pools))
     if figure is not None:

@@ -12,15 +12,15 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
+from cluster.replicas import Replica, serves_choice
 from cluster.scenario import (
     Arrival,
+    Choice,
     Done,
     Outcome,
     Policy,
     PoolNow,
-    Routing,
     Sample,
     Trouble,
     Truth,
@@ -40,20 +40,6 @@ from deployments.core.events import (
 from deployments.core.scheduling import Scheduler
 
 
-@dataclass(slots=True)
-class Replica:
-    pool: str
-    name: str
-    factor: float
-    waiting: deque[Order] = field(default_factory=deque)
-    running: list[Order] = field(default_factory=list)
-    batch: int = 0  # number of the batch that runs; what a dead one had planned is void
-
-    @property
-    def ongoing(self) -> int:
-        return len(self.waiting) + len(self.running)
-
-
 class Simulation:
     """One run. `run()` plays until nothing is left to do, or until `until_ms`."""
 
@@ -64,7 +50,7 @@ class Simulation:
         *,
         seed: int = 0,
         trouble: Trouble | None = None,
-        routing: Routing = "least",
+        choice: Choice = "named",
         policy: Policy | None = None,
         policy_every_ms: float = 5_000.0,
         max_queue_s: float = 1e12,
@@ -83,12 +69,13 @@ class Simulation:
         self._replicas: dict[str, list[Replica]] = {name: [] for name in self._pools}
         self._targets = {name: pool.n_replicas for name, pool in self._pools.items()}
         self._starting = dict.fromkeys(self._pools, 0)
-        self._routing, self._policy = routing, policy
+        self._choice, self._policy = choice, policy
         self._policy_every_ms, self._tick_ms = policy_every_ms, tick_ms
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._names = itertools.count()
         self._open: dict[str, tuple[Arrival, set[int], int]] = {}
+        self._by_name: dict[str, Replica] = {}
         self._held: dict[str, deque[Order]] = {name: deque() for name in self._pools}
         self._poison = set(self.trouble.poison)
         self._accepted_ms = 0.0
@@ -97,7 +84,7 @@ class Simulation:
         for name, pool in self._pools.items():
             for _ in range(pool.n_replicas):
                 self._replicas[name].append(self._new_replica(name))
-            self._tell(PoolSize(name, pool.n_replicas))
+            self._tell_size(name)
         for arrival in arrivals:
             self._at(arrival.at_ms, lambda arrival=arrival: self._arrive(arrival))  # type: ignore[misc]
         for at_ms, name in self.trouble.kills:
@@ -128,6 +115,11 @@ class Simulation:
         for action in actions:
             self._do(action)
 
+    def _tell_size(self, pool: str) -> None:
+        here = self._replicas[pool]
+        names = tuple(r.name for r in here) if self._choice == "named" else ()
+        self._tell(PoolSize(pool, len(here), names))
+
     def _do(self, action: Action) -> None:
         match action:
             case Order():
@@ -144,8 +136,8 @@ class Simulation:
         self._at(self.now_ms + self._tick_ms, self._tick)
 
     def _count(self) -> None:
-        for name, replicas in self._replicas.items():
-            self._tell(PoolSize(name, len(replicas)))
+        for name in self._replicas:
+            self._tell_size(name)
         waiting_s = self.scheduler.waiting_s
         counts = {name: len(replicas) for name, replicas in self._replicas.items()}
         self.outcome.samples.append(Sample(self.now_ms, waiting_s, counts))
@@ -180,7 +172,10 @@ class Simulation:
     def _new_replica(self, pool: str) -> Replica:
         slow = self.rng.random() < self.trouble.stragglers
         factor = self.trouble.straggler_factor if slow else 1.0
-        replica = Replica(pool, f"{pool}#{next(self._names)}", factor)
+        taken = {other.gpu for other in self._replicas[pool]}
+        gpu = next(i for i in itertools.count() if i not in taken)
+        replica = Replica(pool, f"{pool}#{next(self._names)}", gpu, factor)
+        self._by_name[replica.name] = replica
         if self.trouble.deaths_per_hour:
             in_ms = self.rng.expovariate(self.trouble.deaths_per_hour) * 3_600_000
             self._at(self.now_ms + in_ms, lambda: self._die(replica))
@@ -195,6 +190,7 @@ class Simulation:
             return
         self.outcome.n_deaths += 1
         self._replicas[replica.pool].remove(replica)
+        del self._by_name[replica.name]
         lost = [*replica.running, *replica.waiting]
         self._n_busy -= bool(replica.running)
         replica.running, replica.batch = [], -1
@@ -214,7 +210,7 @@ class Simulation:
         if len(self._replicas[pool]) >= max(self._targets[pool], 1):
             return
         self._replicas[pool].append(self._new_replica(pool))
-        self._tell(PoolSize(pool, len(self._replicas[pool])))
+        self._tell_size(pool)
         while self._held[pool] and self._take(self._held[pool][0]):
             self._held[pool].popleft()
 
@@ -225,16 +221,12 @@ class Simulation:
                 self._start(order.pool)
 
     def _take(self, order: Order) -> bool:
-        """Gives the chunk to a replica of its pool, as Serve does; False where none may have it."""
+        """Gives the chunk to a replica of its pool; False where none may have it."""
         most = self._pools[order.pool].prior.max_ongoing
-        replicas = self._replicas[order.pool]
-        if self._routing == "two" and len(replicas) > 2:
-            replicas = self.rng.sample(replicas, 2)
-            if all(replica.ongoing >= most for replica in replicas):
-                replicas = self._replicas[order.pool]  # Serve tries others after a while
-        if not replicas:
-            return False
-        least = min(replica.ongoing for replica in replicas)
+        here = self._replicas[order.pool]
+        named = self._by_name.get(order.replica) if self._choice == "named" else None
+        replicas = [named] if named is not None else serves_choice(here, most, self.rng)
+        least = min((replica.ongoing for replica in replicas), default=most)
         if least >= most:
             return False
         replica = self.rng.choice([r for r in replicas if r.ongoing == least])
@@ -268,7 +260,8 @@ class Simulation:
         self._n_busy += 1
         padded_ms = count * longest_ms
         noise = self.rng.lognormvariate(0.0, self.trouble.noise) if self.trouble.noise else 1.0
-        busy_ms = (truth.overhead_ms + padded_ms / truth.speed) * noise * replica.factor
+        speed, overhead_ms = truth.of(replica.gpu)
+        busy_ms = (overhead_ms + padded_ms / speed) * noise * replica.factor
         self.outcome.busy_ms[replica.pool] = self.outcome.busy_ms.get(replica.pool, 0.0) + busy_ms
         batch = replica.batch
         poisoned = any((o.request, s) in self._poison for o in taken for s in o.segments)
@@ -332,4 +325,5 @@ class Simulation:
             idle = [replica for replica in here if not replica.ongoing]
             for replica in idle[: max(0, len(here) - wanted)]:
                 here.remove(replica)
+                del self._by_name[replica.name]
         self._at(self.now_ms + self._policy_every_ms, self._scale)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray import serve
+from ray.serve.context import _get_global_client
 
 from deployments.config import AutoscalingSettings, DispatcherSettings
 from deployments.core.errors import Overloaded
@@ -39,6 +40,7 @@ LONG_POLL_S = 5.0
 ROUND_TRIP_MS = 40.0  # report, order and 4 MB of audio, on loopback: benchmarks dispatch_on_ray
 TICK_S = 0.1  # how often late chunks are looked for
 COUNT_TIMEOUT_S = 10.0
+RUNNING = "RUNNING"  # a state of a replica, as Serve names it
 FORGET_AFTER_S = 20.0  # a router that has not polled for so long is gone
 
 
@@ -203,19 +205,46 @@ class Dispatcher:
 
     async def _recount(self) -> None:
         app_name = serve.get_replica_context().app_name
-        self._running = await asyncio.to_thread(running_replicas, app_name, self._deployments)
+        found = await asyncio.to_thread(running_replicas, app_name, self._deployments)
+        self._running = {name: len(replicas) for name, replicas in found.items()}
         for pool in self._pools:
-            self._do(PoolSize(pool, self._running.get(pool, 0)))
+            replicas = found.get(pool, ())
+            self._do(PoolSize(pool, len(replicas), replicas if all(replicas) else ()))
 
 
-def running_replicas(app_name: str, deployments: Mapping[str, str]) -> dict[str, int]:
-    """How many replicas of each named deployment run now, as Serve's controller sees it."""
-    application = serve.status().applications.get(app_name)
-    if application is None:
-        return {}
-    found = application.deployments
+def running_replicas(app_name: str, deployments: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """The running replicas of each named deployment, as Serve's controller sees them.
+
+    By their actors' ids, as `asr.own_name` has them; "" for each where Serve does not say.
+    """
+    try:
+        return _by_actor(app_name, deployments)
+    except (AttributeError, KeyError, TypeError):  # another Ray: its public status has counts
+        logger.warning("Serve names no replicas: chunks go to pools.", exc_info=True)
+        return _counted(app_name, deployments)
+
+
+def _by_actor(app_name: str, deployments: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """What `serve.status` counts; the same call to the controller."""
+    client: Any = _get_global_client()
+    applications = client.get_serve_details()["applications"]
+    found = applications[app_name]["deployments"] if app_name in applications else {}
     return {
-        name: sum(n for state, n in found[deployment].replica_states.items() if state == "RUNNING")
+        name: tuple(
+            replica["actor_id"] or ""
+            for replica in found[deployment]["replicas"]
+            if replica["state"] == RUNNING
+        )
+        for name, deployment in deployments.items()
+        if deployment in found
+    }
+
+
+def _counted(app_name: str, deployments: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    application = serve.status().applications.get(app_name)
+    found = application.deployments if application else {}
+    return {
+        name: ("",) * sum(n for s, n in found[deployment].replica_states.items() if s == RUNNING)
         for name, deployment in deployments.items()
         if deployment in found
     }

@@ -13,12 +13,13 @@ import pytest
 
 from cluster.autoscaling import ACCEPTED, BACKLOG, DRAIN, GIVE_BACK, PRICE, SPEED, START
 from cluster.top_view import Picture
+from deployments import dispatcher as module
 from deployments.config import AutoscalingSettings, DispatcherSettings, Limits
 from deployments.core.errors import OutOfMemory
 from deployments.core.events import Finished, GiveUp, Order
 from deployments.core.planning import PoolSpec
 from deployments.core.types import Audio, Hints, Recognition, Span, TranscribeOptions
-from deployments.dispatcher import Dispatcher
+from deployments.dispatcher import Dispatcher, running_replicas
 from deployments.ingress import Front, create_app
 from deployments.openapi import document
 from deployments.router import Router
@@ -151,3 +152,52 @@ def test_every_figure_of_readyz_is_described() -> None:
     assert body.keys() | {"reason"} == described.keys()
     of_pool = described["pools"]["additionalProperties"]["properties"]
     assert body["pools"]["T4"].keys() == of_pool.keys()
+
+
+def details(*replicas: dict[str, str]) -> dict[str, Any]:
+    """What Serve's controller says, of one deployment."""
+    return {"applications": {"app": {"deployments": {"Asr-T4": {"replicas": [*replicas]}}}}}
+
+
+A_RUNNING, B_STARTING, C_RUNNING = (
+    {"actor_id": name, "state": state}
+    for name, state in (("a", "RUNNING"), ("b", "STARTING"), ("c", "RUNNING"))
+)
+
+
+def test_running_replicas_have_the_names_of_their_actors(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = SimpleNamespace(get_serve_details=lambda: details(A_RUNNING, B_STARTING, C_RUNNING))
+    monkeypatch.setattr(module, "_get_global_client", lambda: client)
+
+    assert running_replicas("app", {"T4": "Asr-T4", "L4": "Asr-L4"}) == {"T4": ("a", "c")}
+    assert running_replicas("gone", {"T4": "Asr-T4"}) == {}
+
+
+def test_where_serve_names_no_replicas_they_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = SimpleNamespace(get_serve_details=lambda: details({"state": "RUNNING"}))
+    monkeypatch.setattr(module, "_get_global_client", lambda: client)
+    of_pool = SimpleNamespace(replica_states={"RUNNING": 2, "STARTING": 1})
+    application = SimpleNamespace(deployments={"Asr-T4": of_pool})
+    status = SimpleNamespace(applications={"app": application})
+    monkeypatch.setattr(module.serve, "status", lambda: status)
+
+    assert running_replicas("app", {"T4": "Asr-T4"}) == {"T4": ("", "")}
+
+
+@pytest.mark.parametrize(("replicas", "named"), [(("a", "c"), {"a", "c"}), (("", ""), {""})])
+def test_orders_name_the_replicas_that_serve_names(
+    monkeypatch: pytest.MonkeyPatch, replicas: tuple[str, ...], named: set[str]
+) -> None:
+    context = SimpleNamespace(app_name="app")
+    monkeypatch.setattr(module.serve, "get_replica_context", lambda: context)
+    monkeypatch.setattr(module, "running_replicas", lambda *_: {"T4": replicas})
+
+    async def ordered() -> tuple[list[Order | GiveUp] | None, dict[str, Any]]:
+        dispatcher = new_dispatcher()
+        await dispatcher.submit("long", dict.fromkeys(range(100), 10_000), False, 0)
+        return await dispatcher.orders("long"), await dispatcher.snapshot()
+
+    orders, snapshot = asyncio.run(ordered())
+
+    assert {order.replica for order in orders or () if isinstance(order, Order)} == named
+    assert snapshot["running"] == {"T4": 2}

@@ -8,10 +8,14 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class PoolSize:
-    """A pool has this many running replicas now."""
+    """A pool has this many running replicas now.
+
+    With their names, where the caller can send a chunk to one of them: then every order says which.
+    """
 
     pool: str
     n_replicas: int
+    replicas: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ class Order:
     pool: str
     segments: tuple[int, ...]
     attempt: int
-    replica: str = ""  # of the pool; empty: any
+    replica: str = ""  # of the pool, another if that is gone or full; empty: any
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,13 +175,14 @@ class Ledger:
         pool: PoolState,
         segments: tuple[int, ...],
         lengths_ms: tuple[int, ...],
+        slot: int = 0,
     ) -> Order:
+        """Orders the chunk from that replica of the pool; 0: from the one that is free first."""
         attempt = 1 + max((request.deaths.get(s, 0) for s in segments), default=0)
-        number, name = self._next_order, pool.spec.name
-        self._next_order += 1
-        expected_ms = pool.place(now_ms, number, len(segments) * max(lengths_ms))
+        number, self._next_order = self._next_order, self._next_order + 1
+        expected_ms = pool.place(now_ms, number, len(segments) * max(lengths_ms), slot)
         replica = pool.replica_of(number)
-        order = Order(number, request.name, name, segments, attempt, replica)
+        order = Order(number, request.name, pool.spec.name, segments, attempt, replica)
         self.orders[order.order] = Sent(order, lengths_ms, now_ms, expected_ms)
         request.open.add(order.order)
         late_ms = expected_ms + max(HEDGE_MS, (expected_ms - now_ms) / 2)
@@ -189,13 +190,37 @@ class Ledger:
         return order
 
     def send_part(
-        self, now_ms: float, request: Request, pool: PoolState, start: int, stop: int
+        self,
+        now_ms: float,
+        request: Request,
+        pool: PoolState,
+        start: int,
+        stop: int,
+        slot: int = 0,
     ) -> Order:
         segments, lengths_ms = request.backlog.take(start, stop)
         audio_ms = sum(lengths_ms)
         self.waiting_ms -= audio_ms
         request.served_ms += audio_ms
-        return self.send(now_ms, request, pool, segments, lengths_ms)
+        return self.send(now_ms, request, pool, segments, lengths_ms, slot)
+
+    def copy(
+        self,
+        now_ms: float,
+        request: Request,
+        pool: PoolState,
+        segments: tuple[int, ...],
+        lengths_ms: tuple[int, ...],
+        slot: int,
+    ) -> Order:
+        """Sends segments of an open order a second time; the first answer counts."""
+        for segment in segments:
+            self._copies[request.name, segment] = 2
+        return self.send(now_ms, request, pool, segments, lengths_ms, slot)
+
+    def has_copy(self, order: Order) -> bool:
+        """Whether some of it is, or was, under way twice."""
+        return any((order.request, segment) in self._copies for segment in order.segments)
 
     # -- what is late
 
@@ -208,7 +233,7 @@ class Ledger:
             if sent is None or request is None:
                 continue
             order = sent.order
-            if (order.request, order.segments[0]) in self._copies:
+            if self.has_copy(order):
                 continue
             took_ms = max(1.0, sent.expected_ms - sent.begin_ms)
             left_ms = (now_ms - sent.begin_ms) / 2 + (now_ms - sent.expected_ms)
@@ -217,15 +242,14 @@ class Ledger:
             if pool is None:
                 heapq.heappush(self._checks, (now_ms + max(HEDGE_MS, took_ms / 2), number))
                 continue
-            for segment in order.segments:
-                self._copies[order.request, segment] = 2
-            yield self.send(now_ms, request, pool, order.segments, sent.lengths_ms)
+            slot = pool.idle_slot()
+            yield self.copy(now_ms, request, pool, order.segments, sent.lengths_ms, slot)
 
     def _idle(self, padded_ms: int, segments: tuple[int, ...], left_ms: float) -> PoolState | None:
         """The fastest pool with an idle replica that would be done before the time is over."""
         for pool in self.usable():
             fits = padded_ms <= pool.spec.batch_audio_ms or len(segments) == 1
-            idle = len(pool.outstanding) < pool.n_replicas
+            idle = pool.slots and pool.is_idle()
             if fits and idle and pool.speed.chunk_ms(padded_ms) * HEDGE_MARGIN < left_ms:
                 return pool
         return None

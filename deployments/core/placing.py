@@ -7,23 +7,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from deployments.core.backlog import Request, Retry
+from deployments.core.backlog import Request
 from deployments.core.events import Order
 from deployments.core.ledger import Ledger
 from deployments.core.planning import Chunk, Worker, most_efficient, plan
 from deployments.core.pools import OUTSTANDING_BATCHES, URGENT_BATCHES, PoolState
+from deployments.core.retrying import send_again
 
 WINDOW_BATCHES = 8  # of the largest pool, at the least
 WINDOW_TIME_MS = 5_000.0  # a fast cluster's window takes so long: wider ones pad less
 WINDOW_ROUNDS = 3  # batches for every replica, at the least
 BULK_ROUNDS = 2.5  # more waits than so many full chunks for every replica: no plan is needed
 REPLAN = 0.10  # a plan is made anew after this part of its time
+REPLAN_UNEVEN = 0.02  # and after this part if a replica has nothing while work waits for another
+PLAN_REST_MS = 0.05  # for every replica between two plans: one costs about a fifth of that
 START_PAYS = 2.0  # a pool at zero is started where all takes so many times as long as its start
 DOUBT = 0.15  # a pool whose speed is less known than this gets smaller chunks,
 PROBE_OVERHEADS = 4  # of so many overheads at the least, or a quarter of the time it will all take
 INTERACTIVE_SHARE = 0.5  # of a chunk's budget, for the others while interactive requests come
 INTERACTIVE_MS = 10_000.0  # so long after the last of them
+LEAST_WORKERS = 32  # of each pool in a plan, or as many as there are segments
 MOST_INTERACTIVE = 16  # requests looked at in one event
+
+Lane: TypeAlias = tuple[str, int]  # a pool, and a slot of it or 0
 
 # request, entries of its window, whether the replica gets nothing after it
 Planned: TypeAlias = tuple[str, tuple[tuple[int, int], ...], bool]
@@ -36,7 +42,7 @@ class Plan:
     version: int = -1
     made_ms: float = 0.0
     end_ms: float = -1.0
-    chunks: dict[str, deque[Planned]] = field(default_factory=dict)
+    chunks: dict[Lane, deque[Planned]] = field(default_factory=dict)
 
 
 class Placing:
@@ -56,29 +62,12 @@ class Placing:
         if not any(pool.has_room(batches=URGENT_BATCHES) for pool in pools):
             return
         if self._ledger.retrying:
-            yield from self._send_retries(now_ms, pools)
+            yield from send_again(now_ms, self._ledger, pools)
         if self._ledger.interactive:
             self._interactive_seen_ms = now_ms
             yield from self._send_interactive(now_ms, pools)
         if self._ledger.others:
             yield from self._send_others(now_ms, pools)
-
-    def _send_retries(self, now_ms: float, pools: list[PoolState]) -> Iterator[Order]:
-        for name, request in list(self._ledger.retrying.items()):
-            left: list[Retry] = []
-            for retry in request.retries:
-                pool = _for_retry(now_ms, retry, pools)
-                if pool is None or (retry.suspect and request.suspect in self._ledger.orders):
-                    left.append(retry)
-                    continue
-                self._ledger.waiting_ms -= sum(retry.lengths_ms)
-                order = self._ledger.send(now_ms, request, pool, retry.segments, retry.lengths_ms)
-                if retry.suspect:
-                    request.suspect = order.order
-                yield order
-            request.retries = left
-            if not left:
-                del self._ledger.retrying[name]
 
     def _send_interactive(self, now_ms: float, pools: list[PoolState]) -> Iterator[Order]:
         """Each where it is done first, what those before it will take counted in."""
@@ -114,18 +103,20 @@ class Placing:
         first_ones_first = sorted(chunks, key=lambda chunk: chunk.begin_ms)
         last_ones = {c.worker: c for c in chunks}
         parts = [
-            (workers[c.worker].pool, tuple(window[c.start : c.stop]), last_ones[c.worker] is c)
+            (workers[c.worker], tuple(window[c.start : c.stop]), last_ones[c.worker] is c)
             for c in first_ones_first
         ]
-        for name, part, last in parts:
-            pool = self._ledger.pools[name]
+        for worker, part, last in parts:
+            pool, slot = self._ledger.pools[worker.pool], worker.slot
             padded_ms = -part[0][0] * len(part)
-            may = urgent or not last or pool.is_idle or not self._held(pool, padded_ms)
-            if may and pool.has_room(batches=batches, padded_ms=padded_ms):
+            held = not urgent and last and self._held(pool, slot, padded_ms)
+            if not held and pool.has_room(batches=batches, padded_ms=padded_ms, slot=slot):
                 start = request.backlog.find(-part[0][0], part[0][1])
-                yield self._ledger.send_part(now_ms, request, pool, start, start + len(part))
+                stop = start + len(part)
+                yield self._ledger.send_part(now_ms, request, pool, start, stop, slot)
             elif not urgent:
-                self._plan.chunks.setdefault(name, deque()).append((request.name, part, last))
+                lane = self._plan.chunks.setdefault((worker.pool, slot), deque())
+                lane.append((request.name, part, last))
 
     def _send_others(self, now_ms: float, pools: list[PoolState]) -> Iterator[Order]:
         rate = sum(pool.total_rate for pool in pools)
@@ -135,8 +126,10 @@ class Placing:
             sent_ms = sum(pool.work_ms * pool.rate for pool in pools if pool.slots)
             end_ms = now_ms + (self._ledger.waiting_ms + sent_ms) / rate
             yield from self._send_bulk(now_ms, pools, end_ms)
-        else:
-            yield from self._send_planned(now_ms, pools)
+            if self._ledger.orders:
+                return
+        # All of them may be too slow for the longest segment, each as one of many.
+        yield from self._send_planned(now_ms, pools)
 
     def _send_bulk(
         self, now_ms: float, pools: list[PoolState], horizon_ms: float
@@ -148,26 +141,33 @@ class Placing:
         for pool in pools:
             start_ms = pool.spec.start_ms + pool.full_chunk_ms
             pays = bool(pool.slots) or horizon_ms > now_ms + START_PAYS * start_ms
-            while pays and pool.has_room(batches=batches) and (pool.slots or not pool.outstanding):
+            for slot in pool.with_room(batches) if pays else ():
                 request = self._ledger.pop_other()
                 if request is None:
                     return
                 self._fill_window(request, pools)
-                part = self._bulk_part(now_ms, request, pool, faster / total, horizon_ms)
+                worker = pool.worker(now_ms, slot)
+                part = self._bulk_part(now_ms, request, pool, worker, faster / total, horizon_ms)
                 if part is not None:
-                    yield self._ledger.send_part(now_ms, request, pool, *part)
+                    yield self._ledger.send_part(now_ms, request, pool, *part, slot)
                 self._ledger.enqueue(request)
                 if part is None:
                     break
             faster += pool.total_rate
 
     def _bulk_part(
-        self, now_ms: float, request: Request, pool: PoolState, place: float, horizon_ms: float
+        self,
+        now_ms: float,
+        request: Request,
+        pool: PoolState,
+        worker: Worker,
+        place: float,
+        horizon_ms: float,
     ) -> tuple[int, int] | None:
-        """Which part of the request's window is this pool's next chunk; None: too slow by now."""
+        """Which part of the request's window is the worker's next chunk; None: too slow by now."""
         window = request.backlog.window
-        time_ms = (horizon_ms - pool.workers(now_ms, 1)[0].free_ms) / 2
-        in_time_ms = int((time_ms - pool.speed.overhead_ms) / pool.speed.slope)
+        time_ms = (horizon_ms - worker.free_ms) / 2
+        in_time_ms = int((time_ms - worker.overhead_ms) / worker.slope)
         budget_ms = min(self._budget_ms(now_ms, pool), in_time_ms)
         start = min(int(place * len(window)), len(window) - 1)
         while start and (len(window) - start + 1) * -window[start - 1][0] <= budget_ms:
@@ -179,55 +179,66 @@ class Placing:
         n = most_efficient(
             lengths_ms,
             0,
-            overhead_ms=pool.speed.overhead_ms,
-            slope=pool.speed.slope,
+            overhead_ms=worker.overhead_ms,
+            slope=worker.slope,
             budget_ms=budget_ms,
         )
         return start, start + n
 
     def _send_planned(self, now_ms: float, pools: list[PoolState]) -> Iterator[Order]:
         made = self._plan
-        stale = now_ms > made.made_ms + REPLAN * (made.end_ms - made.made_ms)
+        age_ms, time_ms = now_ms - made.made_ms, made.end_ms - made.made_ms
+        rest_ms = PLAN_REST_MS * sum(pool.n_replicas for pool in pools)
+        stale = age_ms > max(REPLAN * time_ms, rest_ms)
         if stale or made.version != self._ledger.version:
             yield from self._make_plan(now_ms, pools)
         else:
-            yield from self._follow_plan(now_ms, pools)
+            yield from self._follow_plan(now_ms)
+            if age_ms > max(REPLAN_UNEVEN * time_ms, rest_ms) and self._is_uneven(pools):
+                yield from self._make_plan(now_ms, pools)
 
-    def _follow_plan(self, now_ms: float, pools: list[PoolState]) -> Iterator[Order]:
+    def _is_uneven(self, pools: list[PoolState]) -> bool:
+        """Whether one replica has planned work that waits for it while another has nothing."""
+        some = any(queue and slot for (_, slot), queue in self._plan.chunks.items())
+        return some and any(pool.has_names and pool.is_idle() for pool in pools)
+
+    def _follow_plan(self, now_ms: float) -> Iterator[Order]:
         batches = self._batches(now_ms)
-        for pool in pools:
-            queue = self._plan.chunks.get(pool.spec.name)
-            while queue and pool.has_room(
-                batches=batches, padded_ms=-queue[0][1][0][0] * len(queue[0][1])
-            ):
-                padded_ms = -queue[0][1][0][0] * len(queue[0][1])
-                if queue[0][2] and not pool.is_idle and self._held(pool, padded_ms):
+        for (pool_name, slot), queue in self._plan.chunks.items():
+            pool = self._ledger.pools[pool_name]
+            while queue:
+                name, part, last = queue[0]
+                padded_ms = -part[0][0] * len(part)
+                if last and self._held(pool, slot, padded_ms):
                     break
-                name, part, _ = queue.popleft()
+                if not pool.has_room(batches=batches, padded_ms=padded_ms, slot=slot):
+                    break
+                queue.popleft()
                 request = self._ledger.requests.get(name)
                 if request is None:
                     continue
                 start = request.backlog.find(-part[0][0], part[0][1])
-                yield self._ledger.send_part(now_ms, request, pool, start, start + len(part))
+                stop = start + len(part)
+                yield self._ledger.send_part(now_ms, request, pool, start, stop, slot)
 
     def _make_plan(self, now_ms: float, pools: list[PoolState]) -> Iterator[Order]:
         """Plans every request in turn upon those before it, and sends what has room."""
         self._plan = Plan(self._ledger.version, made_ms=now_ms)
         n_all = sum(len(pool.slots) for pool in pools)
-        workers = [w for pool in pools for w in pool.workers(now_ms, 1_000_000, n_all)]
         rate = sum(pool.total_rate for pool in pools)
-        for worker in workers:
-            pool = self._ledger.pools[worker.pool]
-            worker.budget_ms = self._budget_ms(now_ms, pool)
-            if rate and pool.speed.doubt > DOUBT:  # a first chunk that cannot cost much
-                least_ms = max(
-                    PROBE_OVERHEADS * pool.speed.overhead_ms, self._ledger.waiting_ms / rate / 4
-                )
-                probe_ms = max(1, int(least_ms / pool.speed.slope))
-                worker.budget_ms = min(worker.budget_ms, probe_ms)
+        time_ms = self._ledger.waiting_ms / rate if rate else 0.0
         requests = []
         while request := self._ledger.pop_other():
             requests.append(request)
+        most = max(LEAST_WORKERS, sum(len(request.backlog.members) for request in requests))
+        workers = [w for pool in pools for w in pool.workers(now_ms, most, n_all, time_ms)]
+        for worker in workers:
+            pool = self._ledger.pools[worker.pool]
+            worker.budget_ms = self._budget_ms(now_ms, pool)
+            if rate and worker.doubt > DOUBT:  # a first chunk that cannot cost much
+                least_ms = max(PROBE_OVERHEADS * worker.overhead_ms, time_ms / 4)
+                probe_ms = max(1, int(least_ms / worker.slope))
+                worker.budget_ms = min(worker.budget_ms, probe_ms)
         for request in requests:
             request.backlog.refill(float("inf"), float("inf"))
             end_ms, chunks = plan(now_ms, request.backlog.lengths_ms(), workers)
@@ -237,13 +248,13 @@ class Placing:
             yield from self._send_chunks(now_ms, request, chunks, workers, urgent=False)
             self._ledger.enqueue(request)
 
-    def _held(self, pool: PoolState, padded_ms: int) -> bool:
+    def _held(self, pool: PoolState, slot: int, padded_ms: int) -> bool:
         """Whether a replica's last chunk waits until the replica has nothing else.
 
         It may then still go to another, but the replica is idle until the order arrives: that
         pays where the error of the chunk's expected time is the larger.
         """
-        return pool.speed.noise * pool.speed.chunk_ms(padded_ms) >= self._round_trip_ms
+        return not pool.is_idle(slot) and pool.error_ms(padded_ms, slot) >= self._round_trip_ms
 
     def _fill_window(self, request: Request, pools: list[PoolState]) -> None:
         batch_ms = max(pool.spec.batch_audio_ms for pool in pools)
@@ -264,19 +275,6 @@ class Placing:
     def _batches(self, now_ms: float) -> int:
         """How many of their chunks a replica may have."""
         return 1 if self._gives_way(now_ms) else OUTSTANDING_BATCHES
-
-
-def _for_retry(now_ms: float, retry: Retry, pools: list[PoolState]) -> PoolState | None:
-    """Where the chunk is done first; not in the pool it was lost in if another one runs."""
-    padded_ms = len(retry.segments) * max(retry.lengths_ms)
-    found: list[tuple[bool, bool, float, PoolState]] = []
-    for index, pool in enumerate(pools):
-        fits = padded_ms <= pool.spec.batch_audio_ms or len(retry.segments) == 1
-        workers = pool.workers(now_ms, 1)
-        if workers and pool.has_room(batches=URGENT_BATCHES, padded_ms=padded_ms):
-            end_ms = workers[0].free_ms + pool.speed.chunk_ms(padded_ms) + index * 1e-6
-            found.append((not fits, pool.spec.name == retry.avoid, end_ms, pool))
-    return min(found, key=lambda f: f[:3])[3] if found else None
 
 
 def _fresh(

@@ -40,6 +40,8 @@ class Worker:
     slope: float  # ms of work per ms of padded audio
     budget_ms: int
     risk: float = 0.0  # how much longer than expected a chunk may well take, relative
+    slot: int = 0  # the replica that is to have the chunks; 0: any of the pool
+    doubt: float = 0.0  # of the slope: its standard deviation, relative
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Chunk:
     end_ms: float
 
 
-Cuts: TypeAlias = dict[tuple[str, int], int]
+Cuts: TypeAlias = dict[tuple[str, int, int], int]  # by pool, slot and first segment
 
 
 def most_efficient(
@@ -134,9 +136,9 @@ def _fill(
             if n < 1:
                 break
             if n > 1:
-                cut = cuts.get((worker.pool, k))
+                cut = cuts.get((worker.pool, worker.slot, k))
                 if cut is None:
-                    cut = cuts[worker.pool, k] = most_efficient(
+                    cut = cuts[worker.pool, worker.slot, k] = most_efficient(
                         lengths_ms,
                         k,
                         overhead_ms=overhead_ms,

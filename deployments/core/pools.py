@@ -1,50 +1,21 @@
 """A pool as it is now: its replicas, what they have, how fast they turned out to be.
 
-An order is for the replica that is free first, by name once that has answered. Until then it is
-for the pool: which replica has it is guessed, and put right by who answers.
+Where a chunk can be sent to a replica by name, every order is one replica's. Otherwise orders go to
+the pool: which replica has one is guessed (the one that is free first) and put right by who
+answers; from then on its name is known too.
 """
 
 from __future__ import annotations
 
-import bisect
-from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
 from deployments.core.planning import PoolSpec, Worker
-from deployments.core.speeds import SpeedFit, learned_factor
+from deployments.core.roster import Roster
+from deployments.core.slots import Place, Slot
+from deployments.core.speeds import SpeedFit
 
 OUTSTANDING_BATCHES = 2  # per replica: one computing, one being copied in (measured: DESIGN 3)
 URGENT_BATCHES = 3  # for interactive chunks, so that they need not wait for room
-DEATH_MS = 500.0  # losses within so long are of one replica
-MISSING_MS = 10_000.0  # so long a replica that died is not counted, whatever Serve says
-MOST_DEAD = 100  # names kept
-STEP = 0.25  # a replica's factor within a step of its pool's is its pool's
-
-
-@dataclass(slots=True)
-class Place:
-    """An order's cost in its pool."""
-
-    padded_ms: int
-    work_ms: float  # on a replica of the pool's own speed
-    slot: Slot | None
-    begin_ms: float = 0.0
-
-
-@dataclass(slots=True)
-class Slot:
-    """One replica: what it is thought to have, first come first."""
-
-    number: int
-    orders: dict[int, Place] = field(default_factory=dict)
-    replica: str = ""  # once it has answered
-    factor: float = 1.0  # its times over its pool's
-    free_ms: float = 0.0
-
-    @property
-    def pace(self) -> float:
-        """The factor, in steps: the noise of results orders no replicas."""
-        return max(STEP, round(self.factor / STEP) * STEP)
 
 
 class PoolState:
@@ -52,29 +23,33 @@ class PoolState:
 
     def __init__(self, spec: PoolSpec) -> None:
         self.spec = spec
-        self.speed = SpeedFit(spec.overhead_ms, spec.speed)
-        self.slots: dict[int, Slot] = {}
-        self._parallel = 0.0  # its replicas, counted by their pace
-        self._by_time: list[tuple[float, int]] = []  # (free_ms, slot), sorted
-        self._next_slot = 0
-        self._mean_factor = 1.0
+        self.speed = SpeedFit(spec.overhead_ms, 1.0 / spec.speed)  # of its replicas on the whole
         self.outstanding: dict[int, Place] = {}
         self.queued_ms = 0  # padded audio outstanding
         self.work_ms = 0.0  # the time it takes
-        self._by_replica: dict[str, Slot] = {}
-        self._told = 0
-        self._deaths: list[float] = []
-        self._dead: deque[str] = deque(maxlen=MOST_DEAD)
+        self._roster = Roster(spec)
         self._starting_since_ms: float | None = None
+
+    # -- what it is
+
+    @property
+    def slots(self) -> dict[int, Slot]:
+        """Its replicas by their numbers."""
+        return self._roster.slots
 
     @property
     def n_replicas(self) -> int:
         return len(self.slots)
 
     @property
+    def has_names(self) -> bool:
+        """Whether every order is one replica's."""
+        return self._roster.has_names
+
+    @property
     def can_start(self) -> bool:
         """Whether what is sent where none runs will meet a replica: Serve starts or replaces it."""
-        return self.spec.can_start or self._told > 0
+        return self.spec.can_start or self._roster.n_told > 0
 
     @property
     def full_chunk_ms(self) -> float:
@@ -85,118 +60,155 @@ class PoolState:
         """Audio per time of one replica on full batches."""
         return self.spec.batch_audio_ms / self.full_chunk_ms
 
-    def resize(self, now_ms: float, n_told: int) -> bool:
-        """Takes Serve's count; whether the number of replicas has changed."""
-        if n_told < self._told:  # Serve has noticed too
-            self._deaths = self._deaths[: max(0, len(self._deaths) - (self._told - n_told))]
-        self._told = n_told
-        return self._settle(now_ms)
-
-    def died(self, now_ms: float, order: int, replica: str = "") -> bool:
-        """A chunk was lost, by this replica where that is known; whether their number changed."""
-        if replica and replica in self._dead:
-            return False
-        if not replica and self._deaths and now_ms - self._deaths[-1] < DEATH_MS:
-            return False
-        place = self.outstanding.get(order)
-        slot = self._by_replica.get(replica) or (place.slot if place else None)
-        self._deaths.append(now_ms)
-        if replica:
-            self._dead.append(replica)
-        changed = slot is not None and self._remove_slot(slot)
-        return self._settle(now_ms) or changed
-
-    def _settle(self, now_ms: float) -> bool:
-        self._deaths = [at for at in self._deaths if now_ms - at < MISSING_MS]
-        wanted = max(0, self._told - len(self._deaths))
-        before = len(self.slots)
-        while len(self.slots) < wanted:
-            self._next_slot += 1
-            self.slots[self._next_slot] = Slot(self._next_slot, free_ms=now_ms)
-            bisect.insort(self._by_time, (now_ms, self._next_slot))
-        while len(self.slots) > wanted:  # the one that is thought to have the most
-            self._remove_slot(self.slots[self._by_time[-1][1]])
-        if wanted:
-            self._starting_since_ms = None
-        if len(self.slots) != before:
-            self._parallel = sum(1 / slot.pace for slot in self.slots.values())
-        return len(self.slots) != before
-
-    def _remove_slot(self, slot: Slot) -> bool:
-        """Whether it was there; what it had is nobody's until it is lost or answered."""
-        if self.slots.pop(slot.number, None) is None:
-            return False
-        del self._by_time[bisect.bisect_left(self._by_time, (slot.free_ms, slot.number))]
-        self._by_replica.pop(slot.replica, None)
-        for place in slot.orders.values():
-            place.slot = None
-        self._parallel = sum(1 / slot.pace for slot in self.slots.values())
-        return True
-
-    def replica_of(self, order: int) -> str:
-        """The name of the replica that an order is for; empty: not known yet."""
-        slot = self.outstanding[order].slot
-        return slot.replica if slot else ""
-
     @property
     def total_rate(self) -> float:
         """Of all its replicas."""
-        return self.rate * self._parallel
+        known = self._roster.known
+        return known.rate + (len(self.slots) - known.n) * self.rate
 
-    def _set_free(self, slot: Slot, free_ms: float) -> None:
-        del self._by_time[bisect.bisect_left(self._by_time, (slot.free_ms, slot.number))]
-        slot.free_ms = free_ms
-        bisect.insort(self._by_time, (free_ms, slot.number))
+    def resize(self, now_ms: float, n_told: int, names: tuple[str, ...] = ()) -> bool:
+        """Takes Serve's count, and names; whether the replicas are others now."""
+        changed = self._roster.resize(now_ms, n_told, names)
+        if self.slots:
+            self._starting_since_ms = None
+        return changed
 
-    def has_room(self, *, batches: int = OUTSTANDING_BATCHES, padded_ms: int = 0) -> bool:
-        """Whether a chunk may be sent: so many batches a replica, never above `max_ongoing`."""
-        n = len(self.slots) or (1 if self.can_start else 0)
+    def died(self, now_ms: float, order: int, replica: str = "") -> bool:
+        """That order was lost, by this replica where that is known; whether they are others now."""
+        place = self.outstanding.get(order)
+        return self._roster.died(now_ms, place.slot if place else None, replica)
+
+    # -- where there is room
+
+    def has_room(
+        self, *, batches: int = OUTSTANDING_BATCHES, padded_ms: int = 0, slot: int = 0
+    ) -> bool:
+        """Whether a chunk may be sent: so many batches a replica, never above `max_ongoing`.
+
+        To the replica of that slot; 0: to any.
+        """
+        if slot:
+            one = self.slots.get(slot)
+            return one is not None and self._has_room(one, batches, padded_ms)
+        n = len(self.slots) or int(self.can_start)
         count = len(self.outstanding)
         if count >= n * self.spec.max_ongoing:
             return False
         small = self.queued_ms + padded_ms <= n * (batches - 1) * self.spec.batch_audio_ms
         return count < n * batches or small
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether a replica has nothing to do, or is still to be started for the first chunk."""
+    def _has_room(self, slot: Slot, batches: int, padded_ms: int) -> bool:
+        count, most = len(slot.orders), self.spec.max_ongoing
+        # What was sent before it ran, or to one that is gone, may wait for any.
+        if count >= most or len(self.outstanding) >= len(self.slots) * most:
+            return False
+        small = slot.queued_ms + padded_ms <= (batches - 1) * self.spec.batch_audio_ms
+        return count < batches or small
+
+    def with_room(self, batches: int) -> Iterator[int]:
+        """Slots that may have a chunk, the first to be free first; 0 where any may have it."""
+        if not (self.has_names and self.slots):
+            while self.has_room(batches=batches) and (self.slots or not self.outstanding):
+                yield 0
+            return
+        for slot in list(self._roster.first()):
+            if not self.has_room(batches=batches):
+                return
+            while slot.number in self.slots and self._has_room(slot, batches, 0):
+                yield slot.number
+
+    def first_with_room(self, batches: int, padded_ms: int) -> int | None:
+        """The slot for a chunk that may go to any; 0 where orders have no names; None: no room."""
+        if not self.has_room(batches=batches, padded_ms=padded_ms):
+            return None
+        if not (self.has_names and self.slots):
+            return 0
+        first = self._roster.first()
+        return next((s.number for s in first if self._has_room(s, batches, padded_ms)), None)
+
+    def is_idle(self, slot: int = 0) -> bool:
+        """Whether the slot's replica has nothing to do; 0: any, or one that is to start."""
+        if slot:
+            return slot in self.slots and not self.slots[slot].orders
         return len(self.outstanding) < (len(self.slots) or int(self.can_start))
 
-    def workers(self, now_ms: float, most: int, n_all: int = 1) -> list[Worker]:
-        """The replicas that are free first, fastest first; one that must start where none runs."""
-        name, budget_ms = self.spec.name, self.spec.batch_audio_ms
-        overhead_ms, slope = self.speed.overhead_ms, self.speed.slope
-        risk = self.speed.risk(n_all)
-        if not self.slots:
-            if not self.can_start:
-                return []
-            since_ms = now_ms if self._starting_since_ms is None else self._starting_since_ms
-            up_ms = max(now_ms, since_ms + self.spec.start_ms) + self.work_ms
-            return [Worker(name, up_ms, overhead_ms, slope, budget_ms, risk)]
-        first = [self.slots[number] for _, number in self._by_time[:most]]
-        free = [(slot.pace, _free_ms(slot, now_ms)) for slot in first]
-        return [
-            Worker(name, free_ms, overhead_ms * pace, slope * pace, budget_ms, risk)
-            for pace, free_ms in sorted(free)
-        ]
+    def idle_workers(self, now_ms: float, most: int) -> list[Worker]:
+        """Replicas that have nothing to do, fastest first."""
+        idle = [slot for slot in self._roster.first() if not slot.orders][:most]
+        return sorted((self._worker(now_ms, slot) for slot in idle), key=lambda w: w.slope)
 
-    def place(self, now_ms: float, order: int, padded_ms: int) -> float:
-        """Counts an order as sent; when its answer is expected."""
-        work_ms = self.speed.chunk_ms(padded_ms)
-        place = Place(padded_ms, work_ms, None)
+    def idle_slot(self) -> int:
+        """One that has nothing to do; 0 where there is none, or orders have no names."""
+        idle = (slot.number for slot in self._roster.first() if not slot.orders)
+        return next(idle, 0) if self.has_names else 0
+
+    def workers(
+        self, now_ms: float, most: int, n_all: int = 1, time_ms: float = 0.0
+    ) -> list[Worker]:
+        """The replicas that are free first, fastest first; one that must start where none runs."""
+        if not self.slots:
+            return [self._starting(now_ms)] if self.can_start else []
+        first = self._roster.first(most)
+        found = [self._worker(now_ms, slot, n_all, time_ms) for slot in first]
+        return sorted(found, key=lambda worker: (worker.slope, worker.free_ms))
+
+    def worker(self, now_ms: float, number: int) -> Worker:
+        """The replica of a slot; 0: the one that is free first, or that must start."""
+        slot = self._roster.find(number)
+        return self._worker(now_ms, slot) if slot else self._starting(now_ms)
+
+    def _worker(self, now_ms: float, slot: Slot, n_all: int = 1, time_ms: float = 0.0) -> Worker:
+        speed = self._speed_of(slot)
+        typical_ms = min(self.spec.batch_audio_ms, time_ms / speed.slope)
+        return Worker(
+            self.spec.name,
+            slot.will_be_free_ms(now_ms),
+            speed.overhead_ms,
+            speed.slope,
+            self.spec.batch_audio_ms,
+            speed.risk(n_all, typical_ms),
+            slot.number if self.has_names else 0,
+            speed.doubt(typical_ms),
+        )
+
+    def _starting(self, now_ms: float) -> Worker:
+        since_ms = now_ms if self._starting_since_ms is None else self._starting_since_ms
+        up_ms = max(now_ms, since_ms + self.spec.start_ms) + self.work_ms
+        speed, budget_ms = self.speed, self.spec.batch_audio_ms
+        return Worker(self.spec.name, up_ms, speed.overhead_ms, speed.slope, budget_ms)
+
+    def error_ms(self, padded_ms: int, number: int = 0) -> float:
+        """How far off the expected time of such a chunk may be, there or where it is free first."""
+        slot = self._roster.find(number)
+        speed = self._speed_of(slot) if slot else self.speed
+        return speed.spread(padded_ms) * speed.chunk_ms(padded_ms)
+
+    def _speed_of(self, slot: Slot) -> SpeedFit:
+        if slot.speed.is_new:
+            slot.speed.hold_to(*self._roster.known.typical())
+        return slot.speed
+
+    # -- its orders
+
+    def place(self, now_ms: float, order: int, padded_ms: int, number: int = 0) -> float:
+        """Counts an order as sent, to that slot if it is one; when its answer is expected."""
+        slot = self._roster.find(number)
+        work_ms = (self._speed_of(slot) if slot else self.speed).chunk_ms(padded_ms)
+        place = Place(padded_ms, work_ms, slot)
         self.outstanding[order] = place
         self.queued_ms += padded_ms
         self.work_ms += work_ms
-        if not self.slots:
+        if slot is None:
             if self._starting_since_ms is None:
                 self._starting_since_ms = now_ms
             return self._starting_since_ms + self.spec.start_ms + self.work_ms
-        slot = self.slots[self._by_time[0][1]]
-        place.slot = slot
-        place.begin_ms = max(now_ms, slot.free_ms) if slot.orders else now_ms
-        slot.orders[order] = place
-        self._set_free(slot, place.begin_ms + work_ms * slot.pace)
+        self._roster.set_free(slot, slot.take(now_ms, order, place))
         return slot.free_ms
+
+    def replica_of(self, order: int) -> str:
+        """The name of the replica that is to have the order; empty: any, or not known yet."""
+        slot = self.outstanding[order].slot
+        return slot.replica if slot is not None else ""
 
     def remove(self, now_ms: float, order: int, replica: str = "") -> None:
         """The order is closed: answered by `replica`, or gone."""
@@ -204,63 +216,33 @@ class PoolState:
         self.queued_ms -= place.padded_ms
         self.work_ms = self.work_ms - place.work_ms if self.outstanding else 0.0
         slot = self._answering(order, place, replica) if replica else place.slot
-        if slot is None:
-            return
-        slot.orders.pop(order, None)
-        at_ms = now_ms
-        for index, waiting in enumerate(slot.orders.values()):
-            if index or waiting.begin_ms > now_ms:
-                waiting.begin_ms = at_ms
-            at_ms = max(now_ms, waiting.begin_ms + waiting.work_ms * slot.pace)
-        if slot.number in self.slots:
-            self._set_free(slot, at_ms)
+        if slot is not None:
+            self._roster.set_free(slot, slot.leave(now_ms, order))
 
     def _answering(self, order: int, place: Place, replica: str) -> Slot | None:
         """The slot of the replica that answered; a wrong guess is put right by an exchange."""
         guessed = place.slot
-        actual = self._by_replica.get(replica)
+        actual = self._roster.named(replica)
         if actual is None:
-            actual = guessed if guessed and not guessed.replica else self._unnamed() or guessed
+            if self.has_names:
+                return guessed
+            free = guessed if guessed and not guessed.replica else self._roster.unnamed()
+            actual = free or guessed
             if actual is None:
                 return None
-            self._by_replica.pop(actual.replica, None)
-            if actual.number in self.slots:
-                self._parallel += 1 - 1 / actual.pace
-            actual.replica, actual.factor = replica, 1.0
-            self._by_replica[replica] = actual
+            self._roster.give_name(actual, replica)
         if guessed is not None and guessed is not actual:
-            guessed.orders.pop(order, None)
-            if actual.orders:
-                other, moved = next(iter(actual.orders.items()))
-                del actual.orders[other]
-                guessed.orders = {other: moved, **guessed.orders}
-                moved.slot = guessed
+            guessed.exchange(order, actual)
         return actual
-
-    def _unnamed(self) -> Slot | None:
-        if len(self._by_replica) >= len(self.slots):
-            return None
-        return next((slot for slot in self.slots.values() if not slot.replica), None)
 
     def learn(self, padded_ms: int, busy_ms: float, replica: str, share: float) -> None:
         """Takes a result's times; `share` is the chunk's part of its batch."""
         if padded_ms <= 0 or not 0 < share <= 1:
             return
         whole_ms, took_ms = padded_ms / share, busy_ms / share
-        slot = self._by_replica.get(replica)
-        if slot is not None and len(self.slots) > 1:
-            before = 1 / slot.pace
-            slot.factor = learned_factor(slot.factor, self.speed.chunk_ms(whole_ms), took_ms)
-            self._parallel += 1 / slot.pace - before
-            named = self._by_replica.values()
-            self._mean_factor += (slot.factor - self._mean_factor) / max(8, 2 * len(named))
-            relative = slot.factor / self._mean_factor
-            took_ms /= relative if abs(relative - 1) > STEP else 1.0
-        self.speed.learn(whole_ms, took_ms, share)
-
-
-def _free_ms(slot: Slot, now_ms: float) -> float:
-    """When it will be free; one that is late is taken to need half as long again."""
-    if not slot.orders:
-        return now_ms
-    return slot.free_ms if slot.free_ms > now_ms else now_ms + (now_ms - slot.free_ms) / 2
+        slot = self._roster.named(replica)
+        if slot is None or slot.number not in self.slots:
+            self.speed.learn(whole_ms, took_ms, share)
+            return
+        self._roster.learn(slot, whole_ms, took_ms, share)
+        self.speed.take(*self._roster.known.mean())

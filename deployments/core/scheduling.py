@@ -33,6 +33,7 @@ from deployments.core.ledger import Ledger
 from deployments.core.placing import Placing
 from deployments.core.planning import PoolSpec
 from deployments.core.pools import PoolState
+from deployments.core.rescuing import rescue
 
 INTERACTIVE_MS = 60_000  # a request of less speech is one that somebody waits for
 
@@ -55,15 +56,15 @@ class Scheduler:
         self._requests: dict[str, Request] = {}
         self._ledger = Ledger(self._pools, self._requests, first_order=first_order)
         self._placing = Placing(self._ledger, round_trip_ms=round_trip_ms)
-        self._max_queue_s = max_queue_s
+        self._round_trip_ms, self._max_queue_s = round_trip_ms, max_queue_s
         self._n_requests = 0
 
     def on_event(self, now_ms: float, event: Event) -> list[Action]:
         """What is to be done now. Reports of orders already closed are ignored."""
         actions: list[Action] = []
         match event:
-            case PoolSize(pool, n_replicas):
-                if self._pools[pool].resize(now_ms, n_replicas):
+            case PoolSize(pool, n_replicas, names):
+                if self._pools[pool].resize(now_ms, n_replicas, names):
                     self._ledger.version += 1
             case Submit():
                 wait_s = self.queue_s()
@@ -78,7 +79,10 @@ class Scheduler:
                 self._cancel(now_ms, request)
             case Tick():
                 actions += self._ledger.hedge(now_ms)
-        return actions + list(self._placing.dispatch(now_ms))
+        actions += self._placing.dispatch(now_ms)
+        if isinstance(event, Finished):
+            actions += rescue(now_ms, self._ledger, round_trip_ms=self._round_trip_ms)
+        return actions
 
     def knows(self, order: int) -> bool:
         """Whether this order was given here and is not closed."""

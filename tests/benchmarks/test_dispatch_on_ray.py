@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.dispatch import bound_s, together
+from benchmarks.dispatch_fleets import bound_s, together
 from benchmarks.dispatch_on_ray import FLEET, plan_s, recording
 from benchmarks.sleeping_cluster import CARDS
 

@@ -32,7 +32,6 @@ def played(
         pools,
         arrivals,
         trouble=trouble or Trouble(noise=0.1),
-        routing="two",
         policy=Autoscaler(AIMS),
         policy_every_ms=POLICY_EVERY_MS,
     )

@@ -6,6 +6,7 @@ import heapq
 import random
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -182,14 +183,15 @@ def test_what_is_announced_counts_in_the_queue_until_it_is_submitted() -> None:
 def test_a_request_with_nothing_placed_is_kept_while_more_is_to_come() -> None:
     scheduler = _scheduler(FAST)
     (order,) = scheduler.on_event(0, Submit("long", {0: 1000}, coming_ms=9000))
+    assert isinstance(order, Order)
 
     scheduler.on_event(1, Finished(order.order, 1000, 32.5))
     waiting_s = scheduler.queue_s()
     (further,) = scheduler.on_event(2, Submit("long", {1: 2000}, again=True))
+    assert isinstance(further, Order)
     scheduler.on_event(3, Finished(further.order, 2000, 35.0))
 
     assert waiting_s > 0
-    assert isinstance(further, Order)
     assert further.segments == (1,)
     assert scheduler.queue_s() == 0
 
@@ -273,3 +275,42 @@ def test_the_backlog_is_what_waits_and_what_is_under_way() -> None:
 
     assert before_s == 50 * 20
     assert scheduler.backlog_s == before_s - padded_ms / 1000
+
+
+def test_where_replicas_have_names_every_order_says_one_and_each_gets_its_part() -> None:
+    scheduler = Scheduler([FAST], max_queue_s=600.0)
+    scheduler.on_event(0, PoolSize("fast", 2, ("fast#a", "fast#b")))
+
+    orders = scheduler.on_event(0, Submit("r", dict.fromkeys(range(300), 10_000)))
+
+    named = [order.replica for order in orders if isinstance(order, Order)]
+    assert sorted(named) == ["fast#a", "fast#a", "fast#b", "fast#b"]
+
+
+def test_a_slower_replica_of_a_pool_gets_less() -> None:
+    scheduler = Scheduler([FAST], max_queue_s=1e9)
+    scheduler.on_event(0, PoolSize("fast", 2, ("fast#a", "fast#b")))
+    sent_ms = {"fast#a": 0, "fast#b": 0}
+    slower = {"fast#a": 1.0, "fast#b": 3.0}
+    orders = scheduler.on_event(0, Submit("r", dict.fromkeys(range(3_000), 10_000)))
+
+    free_ms = dict.fromkeys(slower, 0.0)
+    events: list[tuple[float, int, Order, float]] = []
+    now_ms = 0.0
+    while orders or events:
+        for order in orders:
+            assert isinstance(order, Order)
+            padded_ms = 10_000 * len(order.segments)
+            busy_ms = slower[order.replica] * (30 + padded_ms / 400)
+            free_ms[order.replica] = max(now_ms, free_ms[order.replica]) + busy_ms
+            sent_ms[order.replica] += padded_ms
+            heapq.heappush(events, (free_ms[order.replica], order.order, order, busy_ms))
+        now_ms, _, ended, busy_ms = heapq.heappop(events)
+        padded_ms = 10_000 * len(ended.segments)
+        orders = scheduler.on_event(
+            now_ms, Finished(ended.order, padded_ms, busy_ms, ended.replica)
+        )
+
+    assert sum(sent_ms.values()) == 30_000_000
+    assert sent_ms["fast#a"] / sent_ms["fast#b"] > 2.5
+    assert free_ms["fast#a"] / free_ms["fast#b"] == pytest.approx(1, abs=0.02)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -207,6 +209,10 @@ class _World:
         self.data = data
         self.specs = {spec.name: spec for spec in data.draw(pools)}
         self.sizes = dict.fromkeys(self.specs, 0)
+        self.has_names = data.draw(st.booleans())
+        self.running: dict[str, list[str]] = {name: [] for name in self.specs}
+        self.n_started = 0
+        self.dead: set[str] = set()  # what such a one had is lost too, but is told later
         self.scheduler = Scheduler(list(self.specs.values()), max_queue_s=1e9)
         self.open: dict[int, Order] = {}
         self.settled: dict[tuple[str, int], int] = {}
@@ -231,18 +237,34 @@ class _World:
         assert len(set(order.segments)) == len(order.segments)
         there = [o for o in self.open.values() if o.pool == order.pool]
         assert len(there) < max(1, n_replicas) * spec.max_ongoing
+        if self.has_names and n_replicas:
+            all_dead = self.dead.issuperset(self.names(order.pool))
+            assert order.replica in self.names(order.pool) or (all_dead and not order.replica)
+        if self.has_names and n_replicas and order.replica not in self.dead:
+            same = [o for o in there if o.replica == order.replica]
+            assert len(same) < spec.max_ongoing
+
+    def names(self, pool: str) -> tuple[str, ...]:
+        return tuple(self.running[pool]) if self.has_names else ()
 
     def size(self, name: str, n_replicas: int) -> None:
         self.sizes[name] = n_replicas
-        self.tell(PoolSize(name, n_replicas))
+        del self.running[name][n_replicas:]
+        while len(self.running[name]) < n_replicas:  # a name is never used again
+            self.n_started += 1
+            self.running[name].append(f"{name}#{self.n_started}")
+        self.tell(PoolSize(name, n_replicas, self.names(name)))
 
     def end(self, order: Order, *, well: bool) -> None:
         del self.open[order.order]
+        if not well:
+            self.dead.add(order.replica)
         if well:
             fresh = tuple(s for s in order.segments if (order.request, s) not in self.settled)
             self.settle(order.request, fresh)
         padded_ms = self.data.draw(st.integers(1, 300_000))
-        replica = f"{order.pool}#{self.data.draw(st.integers(0, 3))}"
+        replica = order.replica if self.has_names else ""
+        replica = replica or f"{order.pool}#{self.data.draw(st.integers(0, 3))}"
         self.tell(Finished(order.order, padded_ms, 50.0, replica) if well else Lost(order.order))
 
 
@@ -291,6 +313,15 @@ def test_every_segment_of_every_request_is_settled_once_whatever_happens(
     assert world.settled == dict.fromkeys(expected, 1)
 
 
+def test_a_segment_longer_than_many_batches_is_sent_although_two_could_not_share_it() -> None:
+    small = replace(SLOW, batch_audio_ms=1_000, overhead_ms=0)
+    scheduler = _scheduler((small, 2))
+
+    orders = _orders(scheduler.on_event(0, Submit("r", {0: 30_000}, interactive=False)))
+
+    assert [order.segments for order in orders] == [(0,)]
+
+
 def test_a_cancelled_request_leaves_nothing_behind() -> None:
     scheduler = _scheduler((FAST, 1), (SLOW, 1))
     orders = _orders(scheduler.on_event(0, Submit("r", dict.fromkeys(range(99), 9_000))))
@@ -301,3 +332,123 @@ def test_a_cancelled_request_leaves_nothing_behind() -> None:
 
     assert late == []
     assert scheduler.queue_s() == scheduler.waiting_s == scheduler.backlog_s == 0
+
+
+def test_the_replica_that_an_order_was_lost_with_gets_no_other() -> None:
+    scheduler = Scheduler([SLOW], max_queue_s=1e9)
+    names = ("slow#a", "slow#b", "slow#c")
+    scheduler.on_event(0, PoolSize("slow", 3, names))
+    sent = _orders(scheduler.on_event(0, Submit("r", dict.fromkeys(range(200), 10_000))))
+    dead = sent[0].replica
+
+    again = _orders(scheduler.on_event(100, Lost(sent[0].order)))
+    again += _orders(scheduler.on_event(3_000, PoolSize("slow", 3, names)))
+    for order in sent:
+        if order.replica != dead:
+            done = Finished(order.order, 60_000, 650.0, order.replica)
+            again += _orders(scheduler.on_event(3_001, done))
+
+    assert {order.replica for order in again} == set(names) - {dead}
+
+
+def test_a_replica_that_replaces_a_dead_one_is_used_at_once() -> None:
+    scheduler = Scheduler([SLOW], max_queue_s=1e9)
+    scheduler.on_event(0, PoolSize("slow", 2, ("slow#a", "slow#b")))
+    sent = _orders(scheduler.on_event(0, Submit("r", dict.fromkeys(range(99), 10_000))))
+    lost = next(order for order in sent if order.replica == "slow#a")
+    scheduler.on_event(100, Lost(lost.order))
+
+    orders = _orders(scheduler.on_event(200, PoolSize("slow", 2, ("slow#b", "slow#c"))))
+
+    assert {order.replica for order in orders} == {"slow#c"}
+
+
+def test_a_chunk_that_takes_far_too_long_is_cut_up_among_idle_replicas() -> None:
+    scheduler = Scheduler([FAST], max_queue_s=1e9)
+    names = tuple(f"fast#{i}" for i in range(4))
+    scheduler.on_event(0, PoolSize("fast", 4, names))
+    sent = _orders(scheduler.on_event(0, Submit("r", dict.fromkeys(range(16), 7_000))))
+    *others, late = sent
+
+    copies: list[Order] = []
+    for at_ms, order in zip((100, 101, 1_000), others, strict=True):
+        done = Finished(order.order, 7_000 * len(order.segments), 100.0, order.replica)
+        copies += _orders(scheduler.on_event(at_ms, done))
+    again = [scheduler.on_event(2_000, Finished(o.order, 7_000, 40.0, o.replica)) for o in copies]
+    lost = scheduler.on_event(2_001, Lost(late.order))
+
+    assert sorted(s for copy in copies for s in copy.segments) == sorted(late.segments)
+    assert late.replica not in {copy.replica for copy in copies}
+    assert again == [[] for _ in copies]
+    assert lost == []
+    assert scheduler.backlog_s == 0
+
+
+def test_a_named_loss_is_of_that_replica_whoever_was_to_have_the_chunk() -> None:
+    scheduler = Scheduler([SLOW], max_queue_s=1e9)
+    names = ("slow#a", "slow#b")
+    scheduler.on_event(0, PoolSize("slow", 2, names))
+    sent = _orders(scheduler.on_event(0, Submit("r", dict.fromkeys(range(99), 10_000))))
+    to_b, other = [order for order in sent if order.replica == "slow#b"]
+
+    unknown = _orders(scheduler.on_event(100, Lost(to_b.order, replica="slow#gone")))
+    n_after_unknown = scheduler.snapshot()["slow"]["replicas"]
+    later = _orders(scheduler.on_event(200, Lost(other.order, replica="slow#a")))
+    for order in (order for order in sent if order.replica == "slow#a"):
+        later += _orders(scheduler.on_event(200, Lost(order.order, replica="slow#a")))
+
+    assert {order.replica for order in unknown} == {"slow#b"}
+    assert n_after_unknown == 2
+    assert {order.replica for order in later} == {"slow#b"}
+    assert scheduler.snapshot()["slow"]["replicas"] == 1
+
+
+def test_a_pool_is_empty_until_its_only_named_replica_is_replaced() -> None:
+    scheduler = Scheduler([FAST, SLOW], max_queue_s=1e9)
+    scheduler.on_event(0, PoolSize("fast", 1, ("fast#a",)))
+    scheduler.on_event(0, PoolSize("slow", 1, ("slow#a",)))
+    sent = _orders(scheduler.on_event(0, Submit("r", dict.fromkeys(range(999), 10_000))))
+    at_fast = [order for order in sent if order.pool == "fast"]
+
+    meanwhile: list[Order] = []
+    for order in at_fast:
+        meanwhile += _orders(scheduler.on_event(100, Lost(order.order, replica="fast#a")))
+    meanwhile += _orders(scheduler.on_event(200, PoolSize("fast", 1, ("fast#a",))))
+    later = _orders(scheduler.on_event(300, PoolSize("fast", 1, ("fast#b",))))
+
+    assert {order.replica for order in at_fast} == {"fast#a"}
+    assert {order.pool for order in meanwhile} <= {"slow"}
+    assert {order.replica for order in later if order.pool == "fast"} == {"fast#b"}
+
+
+def test_the_only_pool_has_orders_for_whoever_replaces_its_only_replica() -> None:
+    scheduler = Scheduler([SLOW], max_queue_s=1e9)
+    scheduler.on_event(0, PoolSize("slow", 1, ("slow#a",)))
+    sent = _orders(scheduler.on_event(0, Submit("r", dict.fromkeys(range(99), 10_000))))
+
+    again: list[Order] = []
+    for order in sent:
+        again += _orders(scheduler.on_event(100, Lost(order.order, replica="slow#a")))
+
+    assert {order.replica for order in sent} == {"slow#a"}
+    assert again
+    assert {order.replica for order in again} == {""}
+
+
+def test_a_copy_that_travels_longer_than_it_saves_is_not_sent() -> None:
+    copies = {}
+    for round_trip_ms in (0.0, 5_000.0):
+        scheduler = Scheduler([FAST], max_queue_s=1e9, round_trip_ms=round_trip_ms)
+        names = tuple(f"fast#{i}" for i in range(4))
+        scheduler.on_event(0, PoolSize("fast", 4, names))
+        *others, _ = _orders(scheduler.on_event(0, Submit("r", dict.fromkeys(range(16), 7_000))))
+        copies[round_trip_ms] = [
+            copy
+            for at_ms, order in zip((100, 101, 1_000), others, strict=True)
+            for copy in scheduler.on_event(
+                at_ms, Finished(order.order, 28_000, 100.0, order.replica)
+            )
+        ]
+
+    assert copies[0.0]
+    assert copies[5_000.0] == []

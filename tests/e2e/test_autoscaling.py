@@ -50,6 +50,12 @@ def url() -> Iterator[str]:
         yield service
 
 
+def running_now() -> dict[str, int]:
+    """Running replicas of the pools."""
+    found = running_replicas("default", {name: f"Asr-{name}" for name in POOLS})
+    return {name: len(replicas) for name, replicas in found.items()}
+
+
 class Watch:
     """Running replicas of the pools, twice a second."""
 
@@ -62,7 +68,7 @@ class Watch:
 
     def _run(self) -> None:
         while not self._stop.wait(0.5):
-            now = running_replicas("default", {name: f"Asr-{name}" for name in POOLS})
+            now = running_now()
             if not self.seen or self.seen[-1][1] != now:
                 self.seen.append((time.monotonic() - self.began_s, now))
                 print(f"{self.seen[-1][0]:6.1f} s  {now}")
@@ -82,7 +88,7 @@ class Watch:
 
 
 def test_pools_grow_cheap_first_drain_and_shrink_to_nothing(url: str) -> None:
-    assert running_replicas("default", {n: f"Asr-{n}" for n in POOLS}) == dict.fromkeys(POOLS, 0)
+    assert running_now() == dict.fromkeys(POOLS, 0)
     speech = np.concatenate([part for i in range(12) for part in (voice(5000, seed=i), PAUSE)])
     watch = Watch()
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.dispatch import in_ms, segments_s
+from benchmarks.dispatch_fleets import in_ms, segments_s
 from benchmarks.sleeping_cluster import (
     CARDS,
     Kill,
