@@ -42,7 +42,7 @@ BENCHMARKS = {
     ),
     "punctuation": Benchmark(
         "benchmarks.punctuation:run",
-        "CT-Transformer against FunASR: a batch of documents, and a long one; one thread, or a GPU.",
+        "CT-Transformer against FunASR, one thread or a GPU: a batch of documents, and a long one.",
     ),
     "engine": Benchmark(
         "benchmarks.engine:run",
