@@ -145,7 +145,7 @@ def acoustic_weights(
             alphas[doubtful].numpy(), n_tokens[doubtful].numpy(), threshold=threshold
         )
         places = to_device(doubtful, device)
-        weights[places] = 0.0
+        weights.index_fill_(0, places, 0.0)  # `weights[places] = 0.0` waits: a copy of the scalar
         weights[places, : looped.shape[1]] = to_device(torch.from_numpy(looped), device)
     return weights
 

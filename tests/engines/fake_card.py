@@ -181,6 +181,8 @@ class FakeCard(TorchDispatchMode):  # type: ignore[no-untyped-call]
         by_counts = name == "repeat_interleave"
         if name in READS_VALUES or by_mask or by_counts:
             self.waits.append(f"{name}: reads what the card has computed")
+        if name == "index_put_" and copies_value(*args[1:3]):
+            self.waits.append(f"{name}: pageable memory")
         ours = [leaf for leaf in leaves if leaf.dim() and not isinstance(leaf, OnCard)]
         if ours and name not in LENGTHS_ON_HOST:
             raise RuntimeError(f"{name}: all tensors must be on one device")
@@ -192,6 +194,15 @@ class FakeCard(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _is_pinned(self, tensor: Tensor) -> bool:
         address = tensor.untyped_storage().data_ptr()
         return any(address == kept.untyped_storage().data_ptr() for kept in self._pinned)
+
+
+def copies_value(index: Any, value: Any) -> bool:
+    """Whether a value to be put at a tensor's places is one number on the host.
+
+    It is copied to the card from pageable memory; with slices and integers alone it is filled in.
+    """
+    by_tensor = any(isinstance(leaf, Tensor) for leaf in tree_leaves(index))
+    return by_tensor and not isinstance(value, OnCard)
 
 
 def held(leaf: Any) -> Any:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from deployments.core.types import Hints
+from deployments.engines import cif
 from deployments.engines.copy_in import CopyIn, Staged, samples_of
 from deployments.engines.packed import to_device
 from deployments.engines.paraformer import Paraformer
@@ -29,10 +30,14 @@ def card() -> Iterator[FakeCard]:
         yield card
 
 
+@pytest.mark.parametrize("doubt", [cif.DOUBT, 1.0], ids=["few rows doubtful", "all doubtful"])
 @pytest.mark.parametrize("n_items", [1, 12])
-def test_a_batch_waits_for_the_gpu_twice(case: Case, card: FakeCard, n_items: int) -> None:
+def test_a_batch_waits_for_the_gpu_twice(
+    case: Case, card: FakeCard, monkeypatch: pytest.MonkeyPatch, n_items: int, doubt: float
+) -> None:
     engine = Paraformer(case.model_dir, ON_GPU)
     audios = case.audios[:n_items]  # in no order of length
+    monkeypatch.setattr(cif, "DOUBT", doubt)
     card.waits.clear()
 
     found = engine.read(audios, Hints())
@@ -100,6 +105,8 @@ def test_a_part_of_a_batch_on_its_way_is_an_ordinary_batch(card: FakeCard) -> No
         lambda values: torch.ones(3).to(values.device),
         lambda values: torch.ones(3).pin_memory().to(values.device),
         lambda values: torch.cuda.synchronize(),
+        lambda values: values.__setitem__(values.long(), 0.0),
+        lambda values: values.index_put_((values.long(),), torch.tensor(0.0)),
         lambda values: torch.nn.utils.rnn.pack_padded_sequence(
             values[None, :, None].expand(2, -1, -1),
             torch.tensor([2, 3]),
@@ -107,7 +114,20 @@ def test_a_part_of_a_batch_on_its_way_is_an_ordinary_batch(card: FakeCard) -> No
             enforce_sorted=False,
         ),
     ],
-    ids=["item", "nonzero", "mask", "bool", "cpu", "tolist", "pageable", "pinned", "all", "packed"],
+    ids=[
+        "item",
+        "nonzero",
+        "mask",
+        "bool",
+        "cpu",
+        "tolist",
+        "pageable",
+        "pinned",
+        "all",
+        "put a scalar",
+        "put a host value",
+        "packed",
+    ],
 )
 def test_the_fake_card_sees_a_wait(card: FakeCard, waiting: Callable[[Tensor], object]) -> None:
     values = to_device(torch.arange(3.0), torch.device("cuda"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from benchmarks.recordings import shuffled_meeting
 from deployments.core.chunks import Chunk, ChunkRunner
 from deployments.core.errors import ModelUnavailable, OutOfMemory
 from deployments.core.types import MarkedWord, PunctuationTask
+from deployments.engines import cif
 from deployments.engines.calibration import CudaMemory, cuda_budget_ms
 from deployments.engines.ct_transformer import CtTransformer
 from deployments.engines.device import MIB
@@ -61,6 +63,26 @@ def test_a_batch_whose_copy_began_before_reads_the_same(case: Case) -> None:
     alone = ChunkRunner(engine.transcribe, engine="", replica="")
     alone.allow(10_000)
     assert found == alone.read(case.audios, NO_HINTS)[0]
+
+
+@pytest.mark.parametrize("doubt", [cif.DOUBT, 1.0], ids=["few rows doubtful", "all doubtful"])
+def test_a_batch_waits_for_the_card_twice(
+    case: Case, monkeypatch: pytest.MonkeyPatch, doubt: float
+) -> None:
+    """As CUDA counts it; `test_host_waits` says the same of a card made of the CPU."""
+    engine = Paraformer(case.model_dir, ON_GPU)
+    monkeypatch.setattr(cif, "DOUBT", doubt)
+    engine.read(case.audios[:12], NO_HINTS)  # what is loaded on first use may wait
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            engine.read(case.audios[:12], NO_HINTS)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    assert sum("synchronizing" in str(one.message) for one in said) == 2
 
 
 @pytest.mark.parametrize("dtype", LEAST_AGREEMENT)
