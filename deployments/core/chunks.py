@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,8 @@ import numpy as np
 
 from deployments.core.batching import SLACK_MS, pack, padded_ms, transcribe_or_halve
 from deployments.core.types import SAMPLES_PER_MS, Audio, ChunkResult, Hints, Recognition
+
+logger = logging.getLogger("ray.serve")
 
 Transcribe = Callable[[Sequence[Audio], Hints], list[Recognition]]
 CopyIn = Callable[[Sequence[Audio]], Sequence[Audio]]  # the same batch, on its way to the device
@@ -39,7 +42,8 @@ class ChunkRunner:
     `budget_ms` caps a batch's padded audio; it is halved where memory runs out (DESIGN 6).
     `memory_ms`, where it is known, is what the device holds: no budget is above it. `copy_in`
     begins a batch's copy to the device; it is called on another thread while the batch before is
-    read, because putting the samples together takes the host's time too.
+    read, because putting the samples together takes the host's time too. Where it fails the
+    engine is given the batch as it was, and meets the error itself if it is one of the device.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class ChunkRunner:
         self._transcribe = transcribe
         self._copy_in = copy_in
         self._copier = ThreadPoolExecutor(1, "copy-in") if copy_in else None
+        self._told_of_copying = False
         self._engine, self._replica = engine, replica
         self.memory_ms = memory_ms
         self.budget_ms = 0
@@ -108,14 +113,25 @@ class ChunkRunner:
     ) -> Iterator[Sequence[Audio]]:
         """The items of each batch; the copy of the next one begins as one is given out."""
         taken = [[items[i] for i in batch] for batch in batches]
-        if self._copier is None or self._copy_in is None:
+        if self._copier is None or self._copy_in is None or not taken:
             yield from taken
             return
-        copying = self._copier.submit(self._copy_in, taken[0])
+        copying = self._copier.submit(self._begun, self._copy_in, taken[0])
         for after in taken[1:]:
-            audios, copying = copying.result(), self._copier.submit(self._copy_in, after)
+            audios = copying.result()
+            copying = self._copier.submit(self._begun, self._copy_in, after)
             yield audios
         yield copying.result()
+
+    def _begun(self, copy_in: CopyIn, batch: Sequence[Audio]) -> Sequence[Audio]:
+        """The batch on its way to the device, or as it is where that fails."""
+        try:
+            return copy_in(batch)
+        except Exception:
+            if not self._told_of_copying:
+                logger.exception("A batch could not be copied ahead; this is told once.")
+            self._told_of_copying = True
+            return batch
 
     def _share(
         self,

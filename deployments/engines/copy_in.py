@@ -5,7 +5,6 @@ On a CPU there is nothing to copy, and a batch stays what it is.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,14 +31,14 @@ class CopyIn:
         self._stream = torch.cuda.Stream() if on_card else None  # type: ignore[no-untyped-call]
 
     def __call__(self, batch: Sequence[Audio]) -> Sequence[Audio]:
-        """The same batch, its copy begun; as it is where there is no memory to spare for it."""
-        if self._stream is not None:
-            with contextlib.suppress(torch.OutOfMemoryError), torch.cuda.stream(self._stream):
-                staged = Staged(batch)
-                staged.samples = to_device(end_to_end(batch), self._device)
-                staged.arrived = self._stream.record_event()
-                return staged
-        return batch
+        """The same batch, its copy begun. Raises torch's errors, also where memory runs out."""
+        if self._stream is None:
+            return batch
+        with torch.cuda.stream(self._stream):
+            staged = Staged(batch)
+            staged.samples = to_device(end_to_end(batch), self._device)
+            staged.arrived = self._stream.record_event()
+        return staged
 
 
 def samples_of(batch: Sequence[Audio], device: torch.device) -> Tensor:

@@ -88,6 +88,37 @@ def test_calls_that_read_nothing_are_counted_until_one_reads_something() -> None
     assert made.n_failed_in_a_row == 0
 
 
+def test_a_copy_that_fails_leaves_the_batch_to_the_engine_and_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def copy_in(batch: Sequence[Audio]) -> Sequence[Audio]:
+        raise RuntimeError(SECRET)
+
+    def transcribe(batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
+        if broken:
+            raise EngineFailed("the context is lost")
+        return [Recognition("read") for _ in batch]
+
+    broken = False
+    made = ChunkRunner(transcribe, engine="e", replica="r", copy_in=copy_in)
+    first, second = made.run([chunk(1_000), chunk(3_000, 9_000)])
+    assert [r.text for r in (*first.recognitions, *second.recognitions)] == ["read"] * 3
+    assert caplog.text.count("could not be copied ahead") == 1
+
+    broken = True
+    results = made.run([chunk(1_000), chunk(9_000)])
+    assert all(r.error for result in results for r in result.recognitions)
+    assert made.n_failed_in_a_row == 1
+
+
+def test_nothing_to_read_is_read_with_copying_too() -> None:
+    made = ChunkRunner(
+        lambda batch, hints: [], engine="e", replica="r", copy_in=lambda batch: batch
+    )
+
+    assert made.read([], Hints()) == ([], 0)
+
+
 def test_only_chunks_with_equal_hints_share_a_batch() -> None:
     made = runner(most_ms=60_000)
     plain, named = (
