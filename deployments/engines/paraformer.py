@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -102,8 +102,9 @@ class Paraformer:
         self._takes_hotwords = checkpoint.config["model"] == "SeacoParaformer"
         family = "paraformer" if self._takes_hotwords else "paraformer-bicif"
         self.info = asr_info(family, settings)
+        # Without the engine in it: in a cycle the weights would stay until the collector came.
         self._represent = lru_cache(REMEMBERED_LISTS)(
-            lambda spelt: represent(self._model, spelt, self._device)
+            partial(represent, self._model, device=self._device)
         )
         n_frames = self.info.max_segment_ms // FRAME_MS + 1
         dim = checkpoint.lfr_m * N_MELS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from benchmarks import random_models, synthetic_audio
 from deployments.core.chunks import Chunk, ChunkRunner
 from deployments.core.types import SAMPLE_RATE_HZ, Hints
 from deployments.engines.packed import Rows
+from deployments.engines.paraformer import Paraformer
 from deployments.engines.paraformer import Paraformer
 from deployments.engines.protocols import EngineSettings
 from tests.engines.conftest import Case
@@ -92,3 +94,17 @@ def test_memory_does_not_grow_from_batch_1000_to_10000(tmp_path: Path) -> None:
         resident.append(process.memory_info().rss)
 
     assert max(resident[1:]) <= 1.02 * resident[0]
+
+
+def test_an_engine_that_nobody_holds_is_gone_without_the_collector(seaco_case: Case) -> None:
+    gc.disable()
+    try:
+        engine = Paraformer(seaco_case.model_dir, EngineSettings())
+        engine.transcribe(seaco_case.audios[:2], Hints(hotwords=("天 气",)))
+        held = weakref.ref(engine), weakref.ref(engine._model)
+
+        del engine
+
+        assert [ref() is None for ref in held] == [True, True]
+    finally:
+        gc.enable()
