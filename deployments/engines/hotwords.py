@@ -88,7 +88,7 @@ def bias(
     context = hotwords.repeat(n_items, 1)
     if len(hotwords) > MAX_ATTENDED:
         context = keep_likeliest(model, context, hidden, rows).flatten(0, 1)
-    entries = rows.even(len(context) // n_items)
+    entries = rows.of_equal(len(context) // n_items)
     decoder = model.seaco_decoder
     heard = decode(decoder, acoustic, rows, context, entries)
     heard = heard + decode(decoder, hidden, rows, context, entries)
@@ -103,7 +103,7 @@ def keep_likeliest(model: Any, context: Tensor, hidden: Tensor, rows: Rows) -> T
     """
     n_entries = len(context) // len(rows.lengths)
     attention = attention_of(
-        model.seaco_decoder, ASF_LAYER, hidden, rows, context, rows.even(n_entries)
+        model.seaco_decoder, ASF_LAYER, hidden, rows, context, rows.of_equal(n_entries)
     )
     scores = (attention.sum(1) * rows.mask[:, :, None]).sum(1)  # (n_items, n_entries)
     kept = scores.topk(min(MAX_ATTENDED, n_entries - 1)).indices

@@ -43,7 +43,7 @@ class Rows:
         """The layout where every row has become `factor` rows."""
         return Rows([n * factor for n in self.lengths], self.device, by_item=self.by_item)
 
-    def even(self, n_rows: int) -> Rows:
+    def of_equal(self, n_rows: int) -> Rows:
         """A layout of as many items with `n_rows` rows each."""
         return Rows([n_rows] * len(self.lengths), self.device, by_item=self.by_item)
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.ao.nn.quantized.dynamic import LSTM as Int8Lstm
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from deployments.engines.packed import Rows, to_device
@@ -59,9 +58,9 @@ def run_lstm(lstm: torch.nn.Module, padded: Tensor, lengths: Sequence[int]) -> T
     if len(lengths) == 1:
         alone: Tensor = lstm(padded)[0]
         return alone
-    if isinstance(lstm, Int8Lstm):
-        # One by one: its scale is that of all rows it is given, and a result would depend on the
-        # batch. It costs 3 % of the engine's time on batches of 10 s (measured).
+    if not isinstance(lstm, torch.nn.LSTM):
+        # `int8.int8_lstm`, one by one: its scale is that of all rows that it is given, and a result
+        # would depend on the batch. It costs 3 % of the time of batches of 10 s (measured).
         each = [lstm(padded[i : i + 1, :n])[0][0] for i, n in enumerate(lengths)]
         return pad_sequence(each, batch_first=True)
     order = np.argsort(-np.array(lengths), kind="stable")

@@ -18,7 +18,6 @@ from deployments.core.chunks import Chunk, ChunkRunner
 from deployments.core.types import SAMPLE_RATE_HZ, Hints
 from deployments.engines.packed import Rows
 from deployments.engines.paraformer import Paraformer
-from deployments.engines.paraformer import Paraformer
 from deployments.engines.protocols import EngineSettings
 from tests.engines.conftest import Case
 

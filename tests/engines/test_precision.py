@@ -6,6 +6,8 @@ accuracy.
 
 from __future__ import annotations
 
+import runpy
+import sys
 from difflib import SequenceMatcher
 
 import pytest
@@ -13,6 +15,7 @@ import torch
 from torch import nn
 
 from deployments.core.types import Hints
+from deployments.engines import predictor
 from deployments.engines.int8 import Int8Linear, int8_lstm, weight_limit
 from deployments.engines.paraformer import Paraformer
 from deployments.engines.predictor import run_lstm
@@ -132,3 +135,12 @@ def test_this_processor_sums_weights_of_the_chosen_size_exactly() -> None:
     b = torch.full((2048, 4), limit, dtype=torch.int8)
 
     assert torch._int_mm(a, b).eq(2048 * 127 * limit).all()
+
+
+def test_only_int8_needs_what_torch_will_drop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.ao.nn.quantized.dynamic", None)
+
+    again = runpy.run_path(str(predictor.__file__))
+
+    padded = torch.ones(2, 3, 4)
+    assert again["run_lstm"](nn.LSTM(4, 5, batch_first=True), padded, [3, 2]).shape == (2, 3, 5)
