@@ -94,19 +94,29 @@ class ChunkRunner:
     def read(self, items: Sequence[Audio], hints: Hints) -> tuple[list[Recognition], int]:
         """One recognition per item, and the padded milliseconds of the batches they were in."""
         lengths_ms = [-(-len(item) // SAMPLES_PER_MS) for item in items]
-        batches = pack(lengths_ms, budget_ms=self.budget_ms, slack_ms=self.slack_ms)
         answers: dict[int, Recognition] = {}
         cost_ms = 0
-        for batch, audios in zip(batches, self._ahead(items, batches), strict=True):
-            outcome = transcribe_or_halve(lambda some: self._transcribe(some, hints), audios)
-            answers.update(zip(batch, outcome.recognitions, strict=True))
-            batch_ms = padded_ms([lengths_ms[i] for i in batch])
-            cost_ms += batch_ms
-            if outcome.out_of_memory:
-                self.n_out_of_memory += 1
-            if outcome.out_of_memory and len(batch) > 1:  # one segment cannot be made smaller
-                self.budget_ms = min(self.budget_ms, batch_ms // 2)
+        while len(answers) < len(items):
+            packed_to_ms = self.budget_ms
+            batches = self._packed([i for i in range(len(items)) if i not in answers], lengths_ms)
+            for batch, audios in zip(batches, self._ahead(items, batches), strict=True):
+                outcome = transcribe_or_halve(lambda some: self._transcribe(some, hints), audios)
+                answers.update(zip(batch, outcome.recognitions, strict=True))
+                batch_ms = padded_ms([lengths_ms[i] for i in batch])
+                cost_ms += batch_ms
+                if outcome.out_of_memory:
+                    self.n_out_of_memory += 1
+                if outcome.out_of_memory and len(batch) > 1:  # one segment cannot be made smaller
+                    self.budget_ms = min(self.budget_ms, batch_ms // 2)
+                if self.budget_ms < packed_to_ms:
+                    break  # what is left is packed anew: it would not fit either
         return [answers[i] for i in range(len(items))], cost_ms
+
+    def _packed(self, indices: Sequence[int], lengths_ms: Sequence[int]) -> list[list[int]]:
+        """The indices in batches."""
+        own_ms = [lengths_ms[i] for i in indices]
+        batches = pack(own_ms, budget_ms=self.budget_ms, slack_ms=self.slack_ms)
+        return [[indices[k] for k in batch] for batch in batches]
 
     def _ahead(
         self, items: Sequence[Audio], batches: Sequence[Sequence[int]]

@@ -44,6 +44,15 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_cap_follows() -> None:
     assert small.n_out_of_memory == 1  # the second time every batch fits
 
 
+def test_after_memory_ran_out_the_rest_of_the_call_is_packed_anew() -> None:
+    small = runner(most_ms=4_000, budget_ms=8_000)
+
+    [result] = small.run([chunk(*[1_000] * 24)])
+
+    assert [r.text for r in result.recognitions] == ["1000"] * 24
+    assert (result.n_out_of_memory, result.padded_ms) == (1, 24_000)
+
+
 def test_a_result_says_its_audio_and_memory_that_ran_out_is_told_once() -> None:
     small = runner(most_ms=4_000)
 

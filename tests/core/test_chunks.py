@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -65,26 +66,37 @@ def test_a_shared_batch_answers_each_chunk_with_its_own() -> None:
     ]
 
 
-def test_the_next_batch_is_copied_in_while_one_is_read() -> None:
-    """Each batch comes back as `copy_in` made it, and the next one's copy has begun by then."""
-    begun: list[int] = []
-    next_has_begun = threading.Event()
+def test_one_batch_is_copied_ahead_on_its_own_thread_while_one_is_read() -> None:
+    """Each batch comes back as `copy_in` made it; the copy after the next one has not begun."""
+    copied: list[int] = []
+    copied_by_then: list[int] = []
+    threads: set[int] = set()
+    is_read, is_copied = threading.Event(), threading.Semaphore(0)
 
     def copy_in(batch: Sequence[Audio]) -> Sequence[Audio]:
-        begun.append(len(batch[0]) // 16)
-        if len(begun) > 1:
-            next_has_begun.set()
+        assert not copied or is_read.wait(timeout=5)  # from the second on: while one is read
+        threads.add(threading.get_ident())
+        copied.append(len(batch[0]) // 16)
+        if len(copied) > 1:
+            is_copied.release()
         return tuple(batch)
 
     def read(batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
         assert isinstance(batch, tuple)
-        assert next_has_begun.wait(timeout=5)
+        is_read.set()
+        if len(copied_by_then) < 3:
+            assert is_copied.acquire(timeout=5)
+        time.sleep(0.05)  # for a copy too many
+        copied_by_then.append(len(copied))
         return [Recognition(f"{len(item) // 16}") for item in batch]
 
     one = ChunkRunner(read, engine="test", replica="r", copy_in=copy_in)
-    one.budget_ms = 9000
+    one.allow(9000, slack_ms=0)
 
-    found, _ = one.read(chunk_of(3000, 9000, 6000).items, Hints())
+    found, _ = one.read(chunk_of(3000, 9000, 6000, 4000).items, Hints())
 
-    assert [recognition.text for recognition in found] == ["3000", "9000", "6000"]
-    assert begun == [9000, 6000, 3000]
+    assert [recognition.text for recognition in found] == ["3000", "9000", "6000", "4000"]
+    assert copied == [9000, 6000, 4000, 3000]
+    assert copied_by_then == [2, 3, 4, 4]
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
