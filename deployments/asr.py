@@ -19,7 +19,12 @@ from deployments.core.chunks import Chunk, ChunkRunner
 from deployments.core.errors import EngineFailed
 from deployments.core.owner import Owner
 from deployments.core.types import Audio, ChunkResult, Hints
-from deployments.engines.protocols import AsrEngine, EngineSettings, engine_class
+from deployments.engines.protocols import (
+    AsrEngine,
+    CopiesAhead,
+    EngineSettings,
+    engine_class,
+)
 from deployments.weights.settings import cache_root
 from deployments.weights.store import FAKE_SOURCE, ensure
 
@@ -55,7 +60,7 @@ class Asr:
                 engine=engine.info.name,
                 replica=replica,
                 memory_ms=memory_ms,
-                copy_in=getattr(engine, "copy_in", None) if on_gpu else None,
+                copy_in=engine.copy_in if on_gpu and isinstance(engine, CopiesAhead) else None,
             )
 
         self._owner = Owner[ChunkRunner, Chunk, ChunkResult](

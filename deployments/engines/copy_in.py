@@ -18,7 +18,7 @@ from deployments.engines.packed import to_device
 class Staged(tuple[Audio, ...]):
     """A batch whose samples are on their way to the GPU; a part of it is an ordinary batch."""
 
-    samples: Tensor  # (n_samples of all,) int16, on the device
+    samples: Tensor | None  # (n_samples of all,) int16, on the device; None once they were taken
     arrived: torch.cuda.Event
 
 
@@ -44,14 +44,16 @@ class CopyIn:
 def samples_of(batch: Sequence[Audio], device: torch.device) -> Tensor:
     """The samples end to end, (n_samples of all,) int16, for the work that is asked for next.
 
-    Where their copy has begun, the device waits for it; the host does not.
+    Where their copy has begun, the device waits for it; the host does not. They are taken out of
+    the batch, so that their memory is free where it is halved.
     """
-    if not isinstance(batch, Staged):
+    if not isinstance(batch, Staged) or batch.samples is None:
         return to_device(end_to_end(batch), device)
+    samples, batch.samples = batch.samples, None
     computing = torch.cuda.current_stream()
     computing.wait_event(batch.arrived)
-    batch.samples.record_stream(computing)  # else its memory may be given away too early
-    return batch.samples
+    samples.record_stream(computing)  # else their memory may be given away too early
+    return samples
 
 
 def end_to_end(batch: Sequence[Audio]) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from deployments.core.types import (
     Audio,
@@ -43,6 +43,15 @@ class AsrEngine(Protocol):
 
         Raises OutOfMemory where the batch does not fit, EngineFailed where the model fails.
         """
+        ...
+
+
+@runtime_checkable
+class CopiesAhead(Protocol):
+    """An AsrEngine that is given its next batch while it reads one."""
+
+    def copy_in(self, batch: Sequence[Audio]) -> Sequence[Audio]:
+        """The same batch for `transcribe`, its copy to the device begun; called on any thread."""
         ...
 
 

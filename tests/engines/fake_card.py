@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
@@ -52,6 +53,7 @@ class OnCard(Tensor):
     held: Tensor
     card: FakeCard
     streams: set[FakeStream]  # that may use its memory
+    made: FakeEvent  # when it is there
 
     @staticmethod
     def __new__(cls, held: Tensor, card: FakeCard) -> OnCard:
@@ -64,7 +66,7 @@ class OnCard(Tensor):
             device=CARD,
         )
         made.held, made.card = held, card
-        made.streams = {card.stream}
+        made.streams, made.made = {card.stream}, card.stream.done()
         card.count(made)
         return made
 
@@ -126,6 +128,8 @@ class FakeCard(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._check(name, args, leaves)
         out = func(*tree_map(held, args), **tree_map(held, kwargs))
         if name.endswith("_") and isinstance(args[0], Tensor):
+            if isinstance(args[0], OnCard):
+                args[0].made = self.stream.done()
             return args[0]
         if target.type != "cuda":
             return out
@@ -173,7 +177,7 @@ class FakeCard(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for leaf in leaves:
             if isinstance(leaf, OnCard) and self.stream not in leaf.streams:
                 raise RuntimeError(f"{name}: the memory is another stream's")
-            if isinstance(leaf, OnCard) and not leaf.streams <= self.stream.waited_for:
+            if isinstance(leaf, OnCard) and not self.stream.is_after(leaf.made):
                 raise RuntimeError(f"{name}: another stream may not be done with it")
         by_mask = name.startswith("index") and any(
             leaf.dtype is torch.bool for leaf in tree_leaves(args[1]) if isinstance(leaf, Tensor)
@@ -212,21 +216,41 @@ def held(leaf: Any) -> Any:
     return HOST if isinstance(leaf, torch.device) else leaf
 
 
+@dataclass(frozen=True, slots=True)
+class FakeEvent:
+    """A stream is done with so many of its pieces of work."""
+
+    stream: FakeStream
+    n_done: int
+
+
 class FakeStream:
     """Everything is done as it is asked for; what a stream did not wait for, it may not use."""
 
     def __init__(self, card: FakeCard) -> None:
         self._card = card
-        self.waited_for = {self}
+        self._n_asked = 0
+        self._waited_for: dict[FakeStream, int] = {}
+
+    def done(self) -> FakeEvent:
+        """One more piece of work is asked for: when it will be done."""
+        self._n_asked += 1
+        return self.record_event()
+
+    def is_after(self, event: FakeEvent) -> bool:
+        """Whether what is asked for now begins after the event."""
+        waited_for = self._waited_for.get(event.stream, 0)
+        return event.stream is self or waited_for >= event.n_done
 
     def synchronize(self) -> None:
         self._card.waits.append("synchronize: the stream")
 
-    def record_event(self) -> FakeStream:
-        return self
+    def record_event(self) -> FakeEvent:
+        return FakeEvent(self, self._n_asked)
 
-    def wait_event(self, event: FakeStream) -> None:
-        self.waited_for.add(event)
+    def wait_event(self, event: FakeEvent) -> None:
+        before = self._waited_for.get(event.stream, 0)
+        self._waited_for[event.stream] = max(before, event.n_done)
 
 
 @contextlib.contextmanager

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from deployments.core.types import Hints
+from deployments.core.batching import transcribe_or_halve
+from deployments.core.types import Audio, Hints
 from deployments.engines import cif
 from deployments.engines.copy_in import CopyIn, Staged, samples_of
-from deployments.engines.packed import to_device
+from deployments.engines.packed import Rows, to_device
 from deployments.engines.paraformer import Paraformer
-from deployments.engines.protocols import EngineSettings
+from deployments.engines.protocols import CopiesAhead, EngineSettings
 from tests.engines.conftest import Case
 from tests.engines.fake_card import FakeCard, fake_card
 from tests.engines.reference import differences
@@ -66,6 +68,7 @@ def test_a_batch_whose_copy_began_before_is_read_the_same_and_waits_no_more(
     audios = seaco_case.audios[:6]
     card.waits.clear()
 
+    assert isinstance(engine, CopiesAhead)
     staged = engine.copy_in(audios)
     while_copied = engine.read(seaco_case.audios[6:9], Hints())
     found = engine.read(staged, Hints())
@@ -80,8 +83,44 @@ def test_what_is_on_its_way_may_not_be_used_without_waiting(card: FakeCard) -> N
     staged = CopyIn(torch.device("cuda"))([np.ones(3, np.int16)])
 
     assert isinstance(staged, Staged)
+    assert staged.samples is not None
     with pytest.raises(RuntimeError, match="another stream"):
         staged.samples.float()
+
+
+def test_an_event_from_before_the_copy_is_not_enough(card: FakeCard) -> None:
+    staged = CopyIn(torch.device("cuda"))([np.ones(3, np.int16)])
+    assert isinstance(staged, Staged)
+    staged.arrived = replace(staged.arrived, n_done=0)  # type: ignore[type-var]
+
+    with pytest.raises(RuntimeError, match="may not be done"):
+        samples_of(staged, torch.device("cuda")).float()
+
+
+def test_where_memory_runs_out_the_halves_are_read_without_the_copy_of_the_whole(
+    seaco_case: Case, card: FakeCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Paraformer(seaco_case.model_dir, ON_GPU)
+    audios = seaco_case.audios[:6]
+    expected = engine.transcribe(audios, Hints())
+    held_bytes: list[int] = []
+
+    def features(some: Sequence[Audio]) -> tuple[Tensor, Rows]:
+        held_bytes.append(card.bytes_held)  # before anything is made of this batch
+        found = Paraformer.features(engine, some)
+        if len(some) == len(audios):
+            raise torch.OutOfMemoryError("no room")
+        return found
+
+    monkeypatch.setattr(engine, "features", features)
+    weights_bytes = card.bytes_held
+    staged = engine.copy_in(audios)  # by the runner on a thread that has no fake card
+
+    outcome = transcribe_or_halve(lambda some: engine.transcribe(some, Hints()), staged)
+
+    assert outcome.out_of_memory
+    assert outcome.recognitions == expected
+    assert held_bytes == [weights_bytes + 2 * sum(map(len, audios)), weights_bytes, weights_bytes]
 
 
 def test_a_part_of_a_batch_on_its_way_is_an_ordinary_batch(card: FakeCard) -> None:
