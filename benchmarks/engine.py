@@ -21,7 +21,7 @@ from typing import Annotated, TypeAlias
 import torch
 import typer
 
-from benchmarks.automodel import AutoModelAlone
+from benchmarks.automodel import AutoModelAlone, as_funasr
 from benchmarks.random_models import Size, write_paraformer
 from benchmarks.recordings import utterances
 from benchmarks.results import Figures
@@ -135,8 +135,9 @@ def against_automodel(
     expected = [automodel.read(audio) for audio in audios]
     found = {name: read_all(engine, audios, batches) for name, engine in engines.items()}
 
+    converted = [as_funasr(audio) for audio in audios]
     sides: dict[str, Callable[[], object]] = {
-        "automodel": lambda: [automodel.generate(audio) for audio in audios],
+        "automodel": lambda: [automodel.generate(audio) for audio in converted],
         **{
             dtype: lambda engine=engine: [  # type: ignore[misc]
                 engine.transcribe([audios[i] for i in batch], NO_HINTS) for batch in batches

@@ -8,6 +8,7 @@ the arithmetic, not accuracy.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -91,7 +92,9 @@ def run(
         }
         for name in chosen:
             say(f"Section {name} ...")
-            figures |= SECTIONS[name](bench)
+            found = SECTIONS[name](bench)
+            say(json.dumps(found))  # a run that is cut short has shown what it found
+            figures |= found
         if funasr:
             sets = {"funasr_": audios[:funasr_files]}
             if "single" in chosen:

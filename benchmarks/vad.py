@@ -20,7 +20,7 @@ import psutil
 import torch
 import typer
 
-from benchmarks.automodel import VAD_LIMITS, AutoModelAlone
+from benchmarks.automodel import VAD_LIMITS, AutoModelAlone, as_funasr
 from benchmarks.recordings import read_audio, shuffled_meeting
 from benchmarks.results import Figures
 from benchmarks.served import say
@@ -52,12 +52,13 @@ def run(
     engine = FsmnVad(model_dir, EngineSettings(num_threads=1))
     funasr = AutoModelAlone(model_dir, **VAD_LIMITS).spans
     audio = shuffled_meeting(seconds * 1000, seed=SEED)
+    converted = as_funasr(audio)
     for warm_up in (engine.detect, funasr):
         warm_up(audio[: WARM_UP_S * SAMPLE_RATE_HZ])
     ours_s, theirs_s, identical = [], [], True
     for number in range(repeats):
         ours, found = cpu_s(lambda: engine.detect(audio))
-        theirs, expected = cpu_s(lambda: funasr(audio))
+        theirs, expected = cpu_s(lambda: funasr(converted))
         identical &= found == expected
         ours_s.append(ours * HOUR_S / seconds)
         theirs_s.append(theirs * HOUR_S / seconds)

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 
 import pytest
+import torch
 
 from benchmarks.punctuation import Compared, compared, drawn_document, run
 from benchmarks.random_models import Size
@@ -31,6 +32,24 @@ def test_documents_that_come_out_otherwise_are_counted() -> None:
     result = compared(FullStops(), FullStops(), [same, other, same], repeats=1)
 
     assert result.n_different == 1
+
+
+def test_funasr_has_its_own_threads_and_the_engine_one() -> None:
+    seen: list[tuple[str, int]] = []
+
+    class Noting(FullStops):
+        def generate(self, item: str) -> dict[str, str]:
+            seen.append(("funasr", torch.get_num_threads()))
+            return super().generate(item)
+
+        def punctuate(self, batch: Sequence[PunctuationTask]) -> list[PunctuationStep]:
+            seen.append(("engine", torch.get_num_threads()))
+            return super().punctuate(batch)
+
+    compared(Noting(), Noting(), [("好",)], repeats=2, n_threads=3)
+
+    assert seen[2:] == [("engine", 1), ("funasr", 3)] * 2
+    assert torch.get_num_threads() == 1
 
 
 def test_the_speedup_is_the_median_over_neighbouring_rounds() -> None:
