@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from deployments.core.batching import pack
+from cluster.profiles import known_card
+from deployments.config import Pool
+from deployments.core.batching import pack, worthwhile_slack_ms
 from deployments.core.chunks import Chunk, ChunkRunner
 from deployments.core.punctuating import GrowingDocument
 from deployments.core.segments import Answer, merge, plan_segments, segment_audio
@@ -30,6 +32,7 @@ from deployments.core.types import (
 from deployments.engines.calibration import cuda_budget_ms
 from deployments.engines.ct_transformer import CtTransformer
 from deployments.engines.fsmn_vad import FsmnVad
+from deployments.engines.half import card_name
 from deployments.engines.paraformer import Paraformer
 from deployments.engines.protocols import EngineSettings
 
@@ -99,7 +102,7 @@ class Pipeline:
             memory_ms=self.calibrated_ms,
             copy_in=self.asr.copy_in if self.setup.device == "cuda" else None,
         )
-        made.allow(round(self.setup.batch_audio_s * 1000))
+        made.allow(round(self.setup.batch_audio_s * 1000), slack_ms=slack_ms(self.setup.device))
         return made
 
     def run(self, audios: Sequence[Audio]) -> Run:
@@ -114,7 +117,7 @@ class Pipeline:
         ]
         runner = self.runner()
         planned_s = time.perf_counter()
-        read, padded_ms, n_batches = transcribe(runner, audios, segments)
+        read, padded_ms = transcribe(runner, audios, segments)
         read_s = time.perf_counter()
         transcripts = [
             merge(own, {s.index: Answer(r) for s, r in zip(own, found, strict=True)})
@@ -136,7 +139,7 @@ class Pipeline:
             spoken=spoken,
             words=words,
             n_failed=sum(r.error is not None for found in read for r in found),
-            n_batches=n_batches,
+            n_batches=runner.n_batches,
             n_out_of_memory=runner.n_out_of_memory,
         )
 
@@ -162,21 +165,39 @@ class Pipeline:
 
 def transcribe(
     runner: ChunkRunner, audios: Sequence[Audio], segments: Sequence[Sequence[Segment]]
-) -> tuple[list[list[Recognition]], int, int]:
-    """Each recording's recognitions, the padded milliseconds read, and the number of batches.
+) -> tuple[list[list[Recognition]], int]:
+    """Each recording's recognitions, and the padded milliseconds read.
 
-    Segments of all recordings share batches, as chunks of different requests do in a replica.
+    Segments of all recordings share batches, as chunks of different requests do in a replica; a
+    call holds what fits into one budget, as there, and nothing overlaps from call to call.
     """
     pieces = [
         segment_audio(audio, segment)
         for audio, own in zip(audios, segments, strict=True)
         for segment in own
     ]
-    n_batches = len(batches_of(pieces, runner.budget_ms))
-    recognitions, padded_ms = runner.read(pieces, NO_HINTS)
-    of_all = iter(recognitions)
-    answers = [list(islice(of_all, len(own))) for own in segments]
-    return answers, padded_ms, n_batches
+    recognitions: dict[int, Recognition] = {}
+    padded_ms = 0
+    for call in calls_of(pieces, runner.budget_ms):
+        found, call_ms = runner.read([pieces[i] for i in call], NO_HINTS)
+        recognitions.update(zip(call, found, strict=True))
+        padded_ms += call_ms
+    of_all = (recognitions[i] for i in range(len(pieces)))
+    return [list(islice(of_all, len(own))) for own in segments], padded_ms
+
+
+def calls_of(pieces: Sequence[Audio], budget_ms: int) -> list[list[int]]:
+    """Indices of the pieces in calls that a replica accepts: any padding, within the budget."""
+    lengths_ms = [len(piece) // SAMPLES_PER_MS for piece in pieces]
+    return pack(lengths_ms, budget_ms=budget_ms, slack_ms=budget_ms)
+
+
+def slack_ms(device: str) -> int:
+    """The padding that a replica takes with the speed that is expected of the card."""
+    expected = Pool()
+    card = known_card(card_name()) if device == "cuda" else None
+    speed = expected.speed if card is None else card.speed
+    return worthwhile_slack_ms(expected.overhead_ms, speed)
 
 
 def batches_of(pieces: Sequence[Audio], budget_ms: int) -> list[list[int]]:

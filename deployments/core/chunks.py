@@ -63,6 +63,7 @@ class ChunkRunner:
         self.memory_ms = memory_ms
         self.budget_ms = 0
         self.slack_ms = SLACK_MS
+        self.n_batches = 0  # that the engine was given, the halves of one that failed among them
         self.n_out_of_memory = 0
         self.n_failed_in_a_row = 0  # calls of `run` in which no segment could be read
 
@@ -100,7 +101,7 @@ class ChunkRunner:
             packed_to_ms = self.budget_ms
             batches = self._packed([i for i in range(len(items)) if i not in answers], lengths_ms)
             for batch, audios in zip(batches, self._ahead(items, batches), strict=True):
-                outcome = transcribe_or_halve(lambda some: self._transcribe(some, hints), audios)
+                outcome = transcribe_or_halve(lambda some: self._counted(some, hints), audios)
                 answers.update(zip(batch, outcome.recognitions, strict=True))
                 batch_ms = padded_ms([lengths_ms[i] for i in batch])
                 cost_ms += batch_ms
@@ -111,6 +112,10 @@ class ChunkRunner:
                 if self.budget_ms < packed_to_ms:
                     break  # what is left is packed anew: it would not fit either
         return [answers[i] for i in range(len(items))], cost_ms
+
+    def _counted(self, batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
+        self.n_batches += 1
+        return self._transcribe(batch, hints)
 
     def _packed(self, indices: Sequence[int], lengths_ms: Sequence[int]) -> list[list[int]]:
         """The indices in batches."""

@@ -6,19 +6,22 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import typer
+from numpy.typing import NDArray
 
-from benchmarks import gpu
+from benchmarks import gpu, gpu_funasr
 from benchmarks.gpu_funasr import best_batch
 from benchmarks.gpu_measures import busy_s, tf32
 from benchmarks.gpu_pipeline import Setup, batches_of, chunk_of, transcribe
 from benchmarks.gpu_replicas import Done, rtfx_of, run_replicas
 from deployments.core.chunks import ChunkRunner
+from deployments.core.errors import OutOfMemory
 from deployments.core.types import SAMPLES_PER_MS, Audio, Hints, Recognition, Segment
 
 ROOT = Path(__file__).parent.parent.parent
@@ -43,6 +46,7 @@ def small_run(*more: str) -> dict[str, float | str]:
         timeout=240,
     )
     assert done.returncode == 0, done.stderr
+    assert '_rtfx": ' in done.stderr  # each section's, as it ended
     figures: dict[str, float | str] = json.loads(done.stdout)
     return figures
 
@@ -119,12 +123,57 @@ def test_segments_of_all_recordings_share_batches_and_find_their_way_back() -> N
         [Segment(i, 4000 * i, 4000 * i + n_ms) for i, n_ms in enumerate(own)] for own in lengths_ms
     ]
 
-    found, padded_ms, n_batches = transcribe(runner, audios, segments)
+    found, padded_ms = transcribe(runner, audios, segments)
 
     texts = [[r.text for r in own] for own in found]
     assert texts == [[f"{k}:{n}" for n in own] for k, own in enumerate(lengths_ms)]
     assert batches == [2, 3]
-    assert (padded_ms, n_batches) == (6000 + 3000, 2)
+    assert (padded_ms, runner.n_batches) == (6000 + 3000, 2)
+
+
+def test_a_call_holds_one_budget_and_batches_are_counted_as_they_are_read() -> None:
+    calls: list[int] = []
+
+    class Noting(ChunkRunner):
+        def read(self, items: Sequence[Audio], hints: Hints) -> tuple[list[Recognition], int]:
+            calls.append(len(items))
+            return super().read(items, hints)
+
+    def read(batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
+        if len(batch) > 2:
+            raise OutOfMemory("of room for two")
+        return [Recognition("")] * len(batch)
+
+    runner = Noting(read, engine="", replica="")
+    runner.allow(3000)
+    segments = [[Segment(i, 1000 * i, 1000 * i + 1000) for i in range(5)]]
+
+    transcribe(runner, [np.ones(5000 * SAMPLES_PER_MS, np.int16)], segments)
+
+    assert calls == [3, 2]
+    assert runner.n_batches == 3 + 2  # three of the first call: the whole, one and two
+
+
+def test_automodels_best_batch_is_looked_for_on_the_first_set_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    class Noting:
+        def generate(self, audio: NDArray[np.float32], *, batch_size_s: int) -> None:
+            assert audio.dtype == np.float32  # it is not timed how samples are converted
+            asked.append((len(audio), batch_size_s))
+
+    monkeypatch.setattr(gpu_funasr, "load", lambda models, device: Noting())
+    short, long = np.zeros(10, np.int16), np.zeros(90, np.int16)
+
+    figures = gpu_funasr.against_funasr(
+        Path(), {"": [short], "long_": [long]}, device="cpu", batches_s=[60, 300], repeats=1
+    )
+
+    tried = [batch_s for n_samples, batch_s in asked if n_samples == 90]
+    assert tried == [figures["fp32_best_batch_s"]] * 2 + [figures["tf32_best_batch_s"]] * 2
+    assert {batch_s for n_samples, batch_s in asked if n_samples == 10} == {60, 300}
 
 
 def test_a_batch_is_read_as_it_was_packed() -> None:
