@@ -16,10 +16,11 @@ from deployments.engines.packed import to_device
 
 
 class Staged(tuple[Audio, ...]):
-    """A batch whose samples are on their way to the GPU; a part of it is an ordinary batch."""
+    """A batch whose samples are on their way to the GPU; a slice of it is an ordinary batch."""
 
     samples: Tensor | None  # (n_samples of all,) int16, on the device; None once they were taken
     arrived: torch.cuda.Event
+    places: list[slice] | None = None  # of the items in the samples; None: all of the samples
 
 
 class CopyIn:
@@ -53,7 +54,20 @@ def samples_of(batch: Sequence[Audio], device: torch.device) -> Tensor:
     computing = torch.cuda.current_stream()
     computing.wait_event(batch.arrived)
     samples.record_stream(computing)  # else their memory may be given away too early
-    return samples
+    return samples if batch.places is None else torch.cat([samples[p] for p in batch.places])
+
+
+def some_of(batch: Sequence[Audio], indices: Sequence[int]) -> Sequence[Audio]:
+    """The items of these indices, in order; a copy that has begun is theirs from now on."""
+    some = [batch[i] for i in indices]
+    if not isinstance(batch, Staged) or batch.samples is None or batch.places is not None:
+        return some
+    ends = np.cumsum([len(audio) for audio in batch]).tolist()
+    staged = Staged(some)
+    staged.samples, batch.samples = batch.samples, None
+    staged.arrived = batch.arrived
+    staged.places = [slice(ends[i] - len(batch[i]), ends[i]) for i in indices]
+    return staged
 
 
 def end_to_end(batch: Sequence[Audio]) -> Tensor:

@@ -23,7 +23,7 @@ from deployments.core.types import SAMPLES_PER_MS, Audio, Hints, Recognition
 from deployments.engines.calibration import geometry_of
 from deployments.engines.checkpoint import load_checkpoint
 from deployments.engines.cif import Scan, acoustic_weights, scan, take
-from deployments.engines.copy_in import CopyIn
+from deployments.engines.copy_in import CopyIn, some_of
 from deployments.engines.device import Dtypes, prepare, translated
 from deployments.engines.features import (
     N_MELS,
@@ -134,7 +134,7 @@ class Paraformer:
         readings = [Reading()] * len(batch)
         heard = [i for i, a in enumerate(batch) if count_frames(len(a)) and a.any()]
         if heard:
-            audios = batch if len(heard) == len(batch) else [batch[i] for i in heard]
+            audios = batch if len(heard) == len(batch) else some_of(batch, heard)
             encoded = self.encode(*self.features(audios))
             for index, reading in zip(heard, self.decode(encoded, hints), strict=True):
                 readings[index] = reading

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from deployments.core.batching import transcribe_or_halve
 from deployments.core.types import Audio, Hints
-from deployments.engines import cif
+from deployments.engines import cif, copy_in
 from deployments.engines.copy_in import CopyIn, Staged, samples_of
 from deployments.engines.packed import Rows, to_device
 from deployments.engines.paraformer import Paraformer
@@ -121,6 +121,23 @@ def test_where_memory_runs_out_the_halves_are_read_without_the_copy_of_the_whole
     assert outcome.out_of_memory
     assert outcome.recognitions == expected
     assert held_bytes == [weights_bytes + 2 * sum(map(len, audios)), weights_bytes, weights_bytes]
+
+
+def test_what_is_not_heard_costs_the_others_no_second_copy(
+    seaco_case: Case, card: FakeCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Paraformer(seaco_case.model_dir, ON_GPU)
+    silent, short = np.zeros(16_000, np.int16), np.ones(20, np.int16)
+    audios = [silent, *seaco_case.audios[:2], short, *seaco_case.audios[2:4]]
+    expected = engine.read(audios, Hints())
+    staged = engine.copy_in(audios)
+    monkeypatch.setattr(copy_in, "end_to_end", None)  # nothing more may be put together
+    card.waits.clear()
+
+    found = engine.read(staged, Hints())
+
+    assert found == expected
+    assert card.waits == TOKEN_COUNTS_AND_IDS
 
 
 def test_a_part_of_a_batch_on_its_way_is_an_ordinary_batch(card: FakeCard) -> None:
