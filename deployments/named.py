@@ -3,8 +3,10 @@
 Serve's own choice, the less busy of two at random, now and then puts a chunk behind another while
 a replica has nothing to do (DESIGN 3). The name travels as the call's multiplexed model id.
 
-All calls of one request share Serve's id of it, by which Serve indexes what waits for a replica
-(Ray 2.60): it would hand the replica found for one call to the one that waits longest.
+A replica that was found for a call is given to that call and to no other. Serve's routers look the
+call up by ids, which the calls of one request share (Ray 2.60): the first of them alone is in the
+index, the replica found for another one would go to it or to whoever waits longest, and an index
+by name keeps the last call of every name, with its audio.
 """
 
 from __future__ import annotations
@@ -13,18 +15,12 @@ import random
 from collections.abc import Sequence
 
 from ray.serve._private.common import RequestMetadata
-from ray.serve.request_router import (
-    FIFOMixin,
-    MultiplexMixin,
-    PendingRequest,
-    RequestRouter,
-    RunningReplica,
-)
+from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
 
 ANY = "any"  # as a name: the least busy one
 
 
-class NamedReplica(FIFOMixin, MultiplexMixin, RequestRouter):
+class NamedReplica(RequestRouter):
     """The replica with the actor id that is named; if it has gone or is full, another."""
 
     async def choose_replicas(
@@ -39,19 +35,17 @@ class NamedReplica(FIFOMixin, MultiplexMixin, RequestRouter):
         pending_request.routing_context.should_backoff = True
         return ranks(pending_request.metadata.multiplexed_model_id, candidate_replicas)
 
-    def _get_pending_request_matching_metadata(
+    def _add_pending_request_to_indices(self, pending_request: PendingRequest) -> None:
+        """Keeps no index: few calls wait at a time, and what waits is in Serve's queue."""
+
+    def _get_pending_request_matching_internal_request_id(
         self, request_metadata: RequestMetadata | None = None
     ) -> PendingRequest | None:
-        """The very call that a replica was looked for, if it still waits."""
-        waiting = (call for call in self._pending_requests_to_fulfill if not call.future.done())
-        return next((call for call in waiting if call.metadata is request_metadata), None)
-
-    def _fulfill_next_pending_request(
-        self, replica: RunningReplica, request_metadata: RequestMetadata | None = None
-    ) -> None:
-        """Gives the replica to the call that it was looked for, to no other if that has gone."""
-        if self._get_pending_request_matching_metadata(request_metadata) is not None:
-            super()._fulfill_next_pending_request(replica, request_metadata)
+        """The very call that Serve found a replica for; None if it was given up meanwhile."""
+        for pending in self._pending_requests_to_fulfill:
+            if pending.metadata is request_metadata and not pending.future.done():
+                return pending
+        return None
 
 
 def ranks(name: str, replicas: Sequence[RunningReplica]) -> list[list[RunningReplica]]:
