@@ -16,15 +16,23 @@ from cluster.top_view import Picture
 from deployments import dispatcher as module
 from deployments.config import AutoscalingSettings, DispatcherSettings, Limits
 from deployments.core.errors import OutOfMemory
-from deployments.core.events import Finished, GiveUp, Order
+from deployments.core.events import Finished, GiveUp, Lost, Order
 from deployments.core.planning import PoolSpec
-from deployments.core.types import Audio, Hints, Recognition, Span, TranscribeOptions
+from deployments.core.types import (
+    Audio,
+    Done,
+    Hints,
+    Recognition,
+    Span,
+    TranscribeOptions,
+    Transcript,
+)
 from deployments.dispatcher import Dispatcher, running_replicas
 from deployments.ingress import Front, create_app
 from deployments.openapi import document
 from deployments.router import Router
 from tests.cluster.test_top import line, shown
-from tests.harness import TEXT_ONLY, InProcessCalls, echo, events_of
+from tests.harness import TEXT_ONLY, InProcessCalls, Misfortune, echo, events_of
 
 SPEC = PoolSpec("T4", 60_000, 100.0, 50, 8, 30_000, can_start=True, price_per_hour=0.25)
 AIMS = AutoscalingSettings(drain_s=60, give_back_after_s=300)
@@ -66,8 +74,8 @@ class ThroughDispatcher(InProcessCalls):
     async def finished(self, report: Finished) -> None:
         await self.dispatcher.finished(report)
 
-    async def died(self, order: int) -> bool:
-        return await self.dispatcher.died(order)
+    async def lost(self, report: Lost) -> bool:
+        return await self.dispatcher.lost(report)
 
     async def cancel(self, request: str) -> None:
         await self.dispatcher.cancel(request)
@@ -127,6 +135,28 @@ def test_padding_ooms_and_backlog_of_a_pool_are_told_by_readyz_and_shown_by_top(
     titles, values = line(text, "POOL"), line(text, "T4")
     assert {"replicas", "backlog", "speed", "padding", "OOMs"} <= {*titles}
     assert values[-2:] == ["12%", "1"]
+
+
+def test_a_chunk_that_is_lost_is_placed_again() -> None:
+    told: list[tuple[Lost, bool]] = []
+
+    class Told(ThroughDispatcher):
+        async def lost(self, report: Lost) -> bool:
+            told.append((report, await super().lost(report)))
+            return told[-1][1]
+
+    async def once_lost() -> Transcript:
+        spans = [Span(0, 1_000)]
+        kills = Misfortune(dies=1.0)
+        calls = Told(lambda _: spans, echo, lambda _: [], {"T4": (1, SPEC)}, misfortune=kills)
+        events = await events_of(calls, np.ones(16_000, np.int16), TranscribeOptions(), TEXT_ONLY)
+        assert isinstance(events[-1], Done)
+        return events[-1].transcript
+
+    transcript = asyncio.run(once_lost())
+
+    assert [known for _, known in told] == [True]
+    assert [(s.text, s.attempts) for s in transcript.segments] == [("16000", 2)]
 
 
 def test_what_waits_for_a_pool_is_told_apart_from_what_it_has() -> None:
