@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequenc
 from contextlib import aclosing, contextmanager
 from typing import Any, Protocol
 
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
@@ -42,7 +42,7 @@ class ReplicaDied(AsrError):
 
     def __init__(self, message: str, replica: str = "") -> None:
         super().__init__(message, replica)
-        self.replica = replica  # as its results name it; empty: Ray does not say
+        self.replica = replica  # as its results name it; empty: not known, or it may yet live
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -228,7 +228,8 @@ def our_errors(stage: str, timeout_s: float) -> Iterator[None]:
         raise Overloaded(BUSY_RETRY_S) from None
     except RayActorError as error:
         message = f"A replica of the {stage} stage died."
-        raise ReplicaDied(message, error.actor_id or "") from None
+        lives = isinstance(error, ActorUnavailableError)  # perhaps: its node cannot be reached
+        raise ReplicaDied(message, "" if lives else error.actor_id or "") from None
     except RayTaskError as error:
         if isinstance(error.cause, AsrError):
             raise error.cause from None

@@ -1,20 +1,23 @@
-"""The VAD's stream over a Serve handle: replicas that die, hang or fail in the middle."""
+"""Calls over Serve handles: which replica is asked, and replicas that die, hang or fail."""
 
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
 import numpy as np
 import pytest
-from ray.exceptions import RayActorError
+from ray.core.generated.common_pb2 import ActorDiedErrorContext
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError
 
 from deployments import calls
-from deployments.calls import STAGE_ATTEMPTS, HandleCalls
+from deployments.calls import STAGE_ATTEMPTS, HandleCalls, ReplicaDied
 from deployments.core.errors import Overloaded, TimedOut
-from deployments.core.types import Span
+from deployments.core.types import ChunkResult, Hints, Span
+from deployments.named import ANY
 
 AUDIO = np.zeros(16_000, np.int16)
 A, B, C = Span(0, 400), Span(400, 700), Span(800, 1000)
@@ -66,12 +69,12 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "RESTART_PAUSE_S", 0.0)
 
 
-def handle_calls(vad: Handle) -> HandleCalls:
+def handle_calls(vad: Handle | None = None, pool: Any = None) -> HandleCalls:
     nothing: Any = None
-    limits = {"VAD": 0.05}
+    limits = {"VAD": 0.05, "recognition": 5.0}
     return HandleCalls(
         vad=vad,  # type: ignore[arg-type]
-        pools={},
+        pools={"T4": pool},
         punctuation=None,
         dispatcher=nothing,
         stage_timeout_s=limits,
@@ -123,3 +126,76 @@ def test_a_scan_that_is_left_is_cancelled() -> None:
 
     assert asyncio.run(_detect(vad, at_most=2)) == [A, B]
     assert vad.responses[0].cancelled
+
+
+REPLICA = "0a" * 16  # Ray's id of an actor
+
+
+class PoolHandle:
+    """A pool's deployment that answers every chunk alike; notes whom it was asked for."""
+
+    def __init__(self, outcome: ChunkResult | Exception) -> None:
+        self._outcome = outcome
+        self.asked_for: list[str] = []
+
+    @property
+    def transcribe(self) -> PoolHandle:
+        return self
+
+    def options(self, *, multiplexed_model_id: str) -> PoolHandle:
+        self.asked_for.append(multiplexed_model_id)
+        return self
+
+    def remote(self, samples: Any, lengths: list[int], hints: Hints) -> asyncio.Future[ChunkResult]:
+        answer: asyncio.Future[ChunkResult] = asyncio.get_running_loop().create_future()
+        if isinstance(self._outcome, Exception):
+            answer.set_exception(self._outcome)
+        else:
+            answer.set_result(self._outcome)
+        return answer
+
+
+def recognise(pool: PoolHandle, replica: str) -> ChunkResult:
+    async def one() -> ChunkResult:
+        calls = handle_calls(pool=pool)
+        return await calls.recognise("T4", replica, AUDIO, [len(AUDIO)], Hints())
+
+    return asyncio.run(one())
+
+
+@pytest.mark.parametrize(("replica", "asked_for"), [(REPLICA, REPLICA), ("", ANY)])
+def test_a_chunk_is_for_the_replica_that_is_named_or_for_any(replica: str, asked_for: str) -> None:
+    answer = ChunkResult([], padded_ms=0, busy_ms=0.0, engine="fake", replica=REPLICA)
+    pool = PoolHandle(answer)
+
+    assert recognise(pool, replica) is answer
+    assert pool.asked_for == [asked_for]
+
+
+def died() -> ActorDiedError:
+    """As Ray raises it where a process ends."""
+    return ActorDiedError(ActorDiedErrorContext(actor_id=bytes.fromhex(REPLICA)))
+
+
+@pytest.mark.parametrize(
+    ("error", "replica"),
+    [
+        (died(), REPLICA),
+        (RayActorError(), ""),
+        (ActorUnavailableError("the network fails", bytes.fromhex(REPLICA)), ""),
+    ],
+    ids=["died", "unnamed", "unavailable"],
+)
+def test_a_replica_is_named_where_it_is_known_to_have_died(error: Exception, replica: str) -> None:
+    with pytest.raises(ReplicaDied) as caught:
+        recognise(PoolHandle(error), "")
+
+    assert caught.value.replica == replica
+
+
+def test_the_death_of_a_replica_survives_pickling() -> None:
+    error = ReplicaDied("A replica of the recognition stage died.", REPLICA)
+
+    copy = pickle.loads(pickle.dumps(error))
+
+    assert (type(copy), str(copy), copy.replica) == (ReplicaDied, str(error), REPLICA)
