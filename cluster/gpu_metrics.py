@@ -19,7 +19,7 @@ from ray.exceptions import RayError
 from ray.util.metrics import Gauge
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.gpus import Gpu, Reading, read_gpus
+from cluster.gpus import Gpu, Reading, problem_of, read_gpus
 from cluster.ray_view import RayNode, nodes
 
 logger = logging.getLogger("ray.serve")
@@ -72,6 +72,7 @@ class GpuSampler:
             PROBLEMS, "Cards, or drivers, that could not be read.", tag_keys=("host",)
         )
         self._latest = Reading()
+        self._failure = ""  # of the last sample; the log tells it once
         self._sample()
         threading.Thread(target=self._keep_sampling, daemon=True).start()
 
@@ -84,12 +85,20 @@ class GpuSampler:
             self._sample()
 
     def _sample(self) -> None:
+        failure = ""
         try:
-            self._latest = self._read()
-            for name, value, tags in exported(self._latest, self._host):
-                self._gauges[name].set(value, tags)
-        except Exception:  # the next sample may succeed; a dead thread would show old figures
-            logger.exception("The GPUs could not be sampled.")
+            self._tell(self._read())
+        except Exception as error:  # the next sample may succeed; a dead thread would show old ones
+            self._tell(Reading(problems=(problem_of(error),)))
+            failure = repr(error)
+            if failure != self._failure:
+                logger.exception("The GPUs could not be sampled.")
+        self._failure = failure
+
+    def _tell(self, reading: Reading) -> None:
+        self._latest = reading
+        for name, value, tags in exported(reading, self._host):
+            self._gauges[name].set(value, tags)
 
 
 class Samplers:
@@ -108,7 +117,10 @@ class Samplers:
         for node_id in self._actors.keys() - hosts.keys():
             self._forget(node_id)
         for node_id in hosts.keys() - self._actors.keys():
-            self._actors[node_id] = self._start(node_id, hosts[node_id])
+            try:
+                self._actors[node_id] = self._start(node_id, hosts[node_id])
+            except Exception:  # the other nodes get theirs; this one at a later call
+                logger.exception("The node %s got no GPU sampler.", node_id)
         for node_id in self._actors.keys() - self._asked.keys():
             self._asked[node_id] = self._actors[node_id].latest.remote()
         if not self._asked:

@@ -147,8 +147,11 @@ def test_a_node_that_joins_gets_one_and_one_that_fails_hurts_nobody(watched: Wat
     try:
         [joined] = before_long(lambda: {node.node_id for node in nodes()} - before or None)
 
-        assert before_long(lambda: reading(joined)) == Reading()
-        assert reading(gpu_node()) != Reading()
+        failed, works = before_long(lambda: reading(joined)), reading(gpu_node())
+        assert failed.gpus == ()
+        assert [problem.kind for problem in failed.problems] == ["unknown"]
+        assert works is not None
+        assert works.gpus
         told = watched.dispatcher.snapshot.remote().result(timeout_s=WAIT_S)
         assert told["pools"].keys() == {"T4"}
     finally:
