@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ray import serve
@@ -86,6 +87,7 @@ class Dispatcher:
         self._mailboxes: dict[str, _Mailbox] = {}
         self._watch: asyncio.Task[None] | None = None
         self._ticking: asyncio.Task[None] | None = None
+        self._failures: dict[str, str] = {}  # of background tasks, until a turn goes well
         self._counted = asyncio.Event()  # once the replicas have been counted at all
         beside()
 
@@ -189,7 +191,8 @@ class Dispatcher:
     async def _keep_ticking(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self._do(Tick())
+            with self._survived("Late chunks could not be looked for."):
+                self._do(Tick())
 
     async def _keep_watching(self) -> None:
         while True:
@@ -201,7 +204,20 @@ class Dispatcher:
             await asyncio.sleep(self._settings.poll_s)
             deadline_s = time.monotonic() - FORGET_AFTER_S
             for request in [r for r, m in self._mailboxes.items() if m.seen_s < deadline_s]:
-                await self.cancel(request)
+                with self._survived("A request whose router has gone could not be ended."):
+                    await self.cancel(request)
+
+    @contextmanager
+    def _survived(self, what: str) -> Iterator[None]:
+        """A turn of a background task: what fails in it is logged once, and the next one comes."""
+        try:
+            yield
+        except Exception as error:
+            if self._failures.get(what) != repr(error):
+                logger.exception(what)
+            self._failures[what] = repr(error)
+        else:
+            self._failures.pop(what, None)
 
     async def _recount(self) -> None:
         app_name = serve.get_replica_context().app_name

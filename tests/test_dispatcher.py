@@ -16,7 +16,7 @@ from cluster.top_view import Picture
 from deployments import dispatcher as module
 from deployments.config import AutoscalingSettings, DispatcherSettings, Limits
 from deployments.core.errors import OutOfMemory
-from deployments.core.events import Finished, GiveUp, Lost, Order
+from deployments.core.events import Cancel, Event, Finished, GiveUp, Lost, Order, Tick
 from deployments.core.planning import PoolSpec
 from deployments.core.types import (
     Audio,
@@ -27,7 +27,7 @@ from deployments.core.types import (
     TranscribeOptions,
     Transcript,
 )
-from deployments.dispatcher import Dispatcher, running_replicas
+from deployments.dispatcher import Dispatcher, _Mailbox, running_replicas
 from deployments.ingress import Front, create_app
 from deployments.openapi import document
 from deployments.router import Router
@@ -231,3 +231,68 @@ def test_orders_name_the_replicas_that_serve_names(
 
     assert {order.replica for order in orders or () if isinstance(order, Order)} == named
     assert snapshot["running"] == {"T4": 2}
+
+
+class FailingScheduler:
+    """Stands before the real one and fails on the first events of a kind."""
+
+    def __init__(self, scheduler: Any, kind: type, *, n_failures: int) -> None:
+        self._scheduler, self._kind, self._left = scheduler, kind, n_failures
+        self.n_seen = 0
+
+    def on_event(self, now_ms: float, event: Event) -> Any:
+        if isinstance(event, self._kind):
+            self.n_seen += 1
+            self._left -= 1
+            if self._left >= 0:
+                raise ZeroDivisionError("nobody foresaw it")
+        return self._scheduler.on_event(now_ms, event)
+
+
+async def let_it_fail(kind: type, dispatcher: Dispatcher, *, n_failures: int) -> None:
+    """Until the dispatcher's scheduler has met three such events, of which the first fail."""
+    scheduler = FailingScheduler(dispatcher._scheduler, kind, n_failures=n_failures)
+    dispatcher._scheduler = scheduler  # type: ignore[assignment]
+    await dispatcher._ensure_watching()
+    async with asyncio.timeout(5):
+        while scheduler.n_seen < 3:  # noqa: ASYNC110 - it sets no event
+            await asyncio.sleep(0.001)
+        for task in (dispatcher._watch, dispatcher._ticking):
+            while not task.done():  # Python 3.11: `wait_for` may miss a cancellation
+                task.cancel()
+                await asyncio.sleep(0)
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deployments.dispatcher.TICK_S", 0.0)
+    monkeypatch.setattr("deployments.dispatcher.FORGET_AFTER_S", -1.0)
+    monkeypatch.setattr(Dispatcher, "_recount", lambda self: asyncio.sleep(0))
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("n_failures", [1, 3])
+def test_the_ticks_go_on_after_one_that_fails_and_the_log_tells_it_once(
+    n_failures: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    asyncio.run(let_it_fail(Tick, new_dispatcher(), n_failures=n_failures))
+
+    told = [record for record in caplog.records if "Late chunks" in record.message]
+    assert len(told) == 1
+    assert told[0].exc_info
+
+
+@pytest.mark.usefixtures("hurried")
+def test_requests_are_still_forgotten_after_one_that_could_not_be(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def three_routers_go() -> int:
+        settings = DispatcherSettings(poll_s=0.01)
+        dispatcher = Dispatcher([SPEC], settings, {"T4": "Asr-T4"}, AIMS)
+        for request in ("one", "two", "three"):
+            dispatcher._mailboxes[request] = _Mailbox()
+        await let_it_fail(Cancel, dispatcher, n_failures=1)
+        return len(dispatcher._mailboxes)
+
+    assert asyncio.run(three_routers_go()) == 0
+    assert "A request whose router has gone could not be ended." in caplog.text
