@@ -191,9 +191,6 @@ def _stage_reasons(placement: Placement, counts: dict[str, int]) -> Reasons:
         reasons[stage, "num_cpus"] = "what Ray counts; it works in bursts"
         reasons[stage, "max_ongoing_requests"] = "as without a plan"
         reasons[stage, "target_ongoing_requests"] = "as without a plan"
-    reasons["vad", "num_threads"] = "of one call: a recording at a time" + (
-        ", many recordings over the replicas" if counts["vad"] > 1 else ""
-    )
     for _, stage, key in _stage_keys(reserve.punctuation > 0):
         speed = STAGE_SPEEDS[key]
         reasons[stage, "max_replicas"] = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -93,6 +94,17 @@ def test_every_number_of_a_pool_or_stage_has_a_reason(nodes: list[Node]) -> None
         if isinstance(value, int | float)
     } | {(stage, key) for stage in ("vad", "punctuation", "router") for key in made.args[stage]}
     assert numbers <= set(made.reasons)
+
+
+@given(FLEETS, TRAFFIC)
+def test_nothing_is_explained_that_is_not_written(nodes: list[Node], traffic: Traffic) -> None:
+    made = make_plan(nodes, traffic)
+
+    assert [path for path in made.reasons if not is_written(made.args, path)] == []
+
+
+def is_written(args: Any, path: tuple[str, ...]) -> bool:
+    return not path or (path[0] in args and is_written(args[path[0]], path[1:]))
 
 
 def test_the_fleet_of_the_readme() -> None:
