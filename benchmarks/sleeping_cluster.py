@@ -319,8 +319,23 @@ class Sleeping:
 @contextmanager
 def sleeping_cluster() -> Iterator[Sleeping]:
     """A head and a node for every card, in Ray's processes of their own."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.5")
+    with environment({"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5"}):
+        yield from _started()
+
+
+@contextmanager
+def environment(defaults: Mapping[str, str]) -> Iterator[None]:
+    """Sets the variables that are not set, for what is started meanwhile."""
+    missing = [name for name in defaults if name not in os.environ]
+    os.environ.update({name: defaults[name] for name in missing})
+    try:
+        yield
+    finally:
+        for name in missing:
+            os.environ.pop(name, None)
+
+
+def _started() -> Iterator[Sleeping]:
     cluster = Cluster(
         initialize_head=True,
         head_node_args={

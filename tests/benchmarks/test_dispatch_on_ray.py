@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from benchmarks.dispatch_fleets import bound_s, together
 from benchmarks.dispatch_on_ray import FLEET, plan_s, recording
-from benchmarks.sleeping_cluster import CARDS
+from benchmarks.sleeping_cluster import CARDS, environment
 
 LENGTHS_S = recording(3600, 0)
 WHOLE = tuple(CARDS[name] for name in FLEET)
@@ -31,3 +33,20 @@ def test_a_death_costs_less_the_later_it_comes(card: int) -> None:
 
     assert without_s < early
     assert early > late > never == pytest.approx(whole_s)
+
+
+def test_what_is_set_for_a_cluster_is_not_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASR_TEST_SET", "mine")
+    monkeypatch.delenv("ASR_TEST_UNSET", raising=False)
+    before = dict(os.environ)
+
+    def fail_inside() -> None:
+        with environment({"ASR_TEST_SET": "other", "ASR_TEST_UNSET": "for a while"}):
+            assert os.environ["ASR_TEST_SET"] == "mine"
+            assert os.environ["ASR_TEST_UNSET"] == "for a while"
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        fail_inside()
+
+    assert dict(os.environ) == before
