@@ -1,7 +1,8 @@
 """The graph in one process without Ray: real pipeline and scheduler, engines of the test's choice.
 
-`InProcessCalls` plays Serve: replicas answer in random order, die, answer twice; the dispatcher
-forgets everything. What happens is drawn from a seed, so that a failing case can be run again.
+`InProcessCalls` plays Serve: replicas answer in random order, to their names, and twice; they die
+with all they have; the dispatcher forgets everything. What happens is drawn from a seed, so that a
+failing case can be run again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -26,6 +28,7 @@ from deployments.core.events import (
     Order,
     PoolSize,
     Submit,
+    Tick,
 )
 from deployments.core.planning import PoolSpec
 from deployments.core.scheduling import Scheduler
@@ -65,6 +68,7 @@ TEXT_ONLY = replace(
     languages=("zh", "en"),
     punctuate=False,
 )
+TURN_MS = (0.0, 1.0, 10.0, 300.0)  # what may pass while others have their turn
 ONE_REPLICA = {"only": (1, PoolSpec("only", 1, 10.0, 0.0, 1, 0.0))}  # one segment at a time
 
 
@@ -72,10 +76,13 @@ ONE_REPLICA = {"only": (1, PoolSpec("only", 1, 10.0, 0.0, 1, 0.0))}  # one segme
 class Misfortune:
     """How often things go wrong; probabilities."""
 
-    dies: float = 0.0  # a replica, while it has a chunk; never twice with the same segment
+    dies: float = 0.0  # a replica, with all it has; never twice with the same segment
     dies_with: int = -1  # samples of a segment that kills every replica it meets
     answers_twice: float = 0.0
     dispatcher_restarts: float = 0.0
+
+
+_Waiting: TypeAlias = tuple[Chunk, asyncio.Future[ChunkResult | None]]  # None: its replica died
 
 
 @dataclass
@@ -91,8 +98,12 @@ class InProcessCalls:
 
     def __post_init__(self) -> None:
         self.n_chunks = self.n_deaths = self.n_restarts = self.cancelled = self.largest_batch = 0
-        self.n_reports = 0
-        self._queues: dict[str, list[tuple[Chunk, asyncio.Future[ChunkResult]]]] = {}
+        self.n_reports = self.n_named = 0
+        self._now_ms = 0.0
+        self._replicas = {
+            name: [f"{name}#{i}" for i in range(n)] for name, (n, _) in self.pools.items()
+        }
+        self._queues: dict[str, list[_Waiting]] = {}  # by replica
         self._died_with: set[bytes] = set()
         self._first_order = 1
         self._restart()
@@ -102,8 +113,13 @@ class InProcessCalls:
         self._scheduler = Scheduler(specs, max_queue_s=1e9, first_order=self._first_order)
         self._first_order += 1_000_000
         self._mail: dict[str, list[Order | GiveUp]] = {}
-        for name, (n_replicas, _) in self.pools.items():
-            self._do(PoolSize(name, n_replicas))
+        self._look_round()
+
+    def _look_round(self) -> None:
+        """What a dispatcher does of itself from time to time."""
+        for name, replicas in self._replicas.items():
+            self._do(PoolSize(name, len(replicas)))
+        self._do(Tick())
 
     def _perhaps_restart(self) -> None:
         if self.rng.random() < self.misfortune.dispatcher_restarts:
@@ -111,14 +127,18 @@ class InProcessCalls:
             self._restart()
 
     def _do(self, event: Event) -> None:
-        for action in self._scheduler.on_event(0.0, event):
+        for action in self._scheduler.on_event(self._now_ms, event):
             assert isinstance(action, Order | GiveUp)
             if action.request in self._mail:
                 self._mail[action.request].append(action)
 
     async def _some_time(self) -> None:
         for _ in range(self.rng.randrange(8)):
-            await asyncio.sleep(0)
+            await self._turn()
+
+    async def _turn(self) -> None:
+        self._now_ms += self.rng.choice(TURN_MS)
+        await asyncio.sleep(0)
 
     async def detect(self, audio: Audio) -> AsyncGenerator[list[Span]]:
         """The spans in groups of any size, the next after any time; some groups are empty."""
@@ -137,31 +157,50 @@ class InProcessCalls:
     ) -> ChunkResult:
         self.n_chunks += 1
         await self._some_time()
-        chunk = Chunk(samples, tuple(lengths), hints)
-        contents = {item.tobytes() for item in chunk.items}
-        if self.misfortune.dies_with in lengths:
-            raise ReplicaDied("killed by its segment")
-        if not contents & self._died_with and self.rng.random() < self.misfortune.dies:
-            self.n_deaths += 1
-            self._died_with |= contents
-            raise ReplicaDied("killed by the test")
-        answer: asyncio.Future[ChunkResult] = asyncio.get_running_loop().create_future()
-        self._queues.setdefault(pool, []).append((chunk, answer))
+        living = self._replicas[pool]
+        self.n_named += replica in living
+        at = replica if replica in living else self.rng.choice(living)
+        answer: asyncio.Future[ChunkResult | None] = asyncio.get_running_loop().create_future()
+        self._queues.setdefault(at, []).append((Chunk(samples, tuple(lengths), hints), answer))
+        if self._is_killed(at, lengths):
+            self._replace(pool, at)
         await self._some_time()
         while not answer.done():  # the first turn may be another chunk's
-            self._run_waiting(pool)
-        return await answer
+            self._run_waiting(pool, at)
+        result = await answer
+        if result is None:
+            raise ReplicaDied("killed by the test", at)
+        return result
 
-    def _run_waiting(self, pool: str) -> None:
-        """One replica's turn: the first chunk that waits and every one that fits beside it."""
-        runner = ChunkRunner(self.transcribe, engine="test", replica=f"{pool}#0")
+    def _is_killed(self, replica: str, lengths: Sequence[int]) -> bool:
+        if self.misfortune.dies_with in lengths:
+            return True
+        contents = {item.tobytes() for chunk, _ in self._queues[replica] for item in chunk.items}
+        if contents & self._died_with or self.rng.random() >= self.misfortune.dies:
+            return False
+        self._died_with |= contents
+        return True
+
+    def _replace(self, pool: str, replica: str) -> None:
+        """What waits for the replica is lost with it; another comes, with a name of its own."""
+        self.n_deaths += 1
+        n_names = self.pools[pool][0] + self.n_deaths
+        self._replicas[pool].remove(replica)
+        self._replicas[pool].append(f"{pool}#{n_names}")
+        for _, answer in self._queues.pop(replica):
+            if not answer.done():
+                answer.set_result(None)
+
+    def _run_waiting(self, pool: str, replica: str) -> None:
+        """The replica's turn: the first chunk that waits and every one that fits beside it."""
+        runner = ChunkRunner(self.transcribe, engine="test", replica=replica)
         runner.budget_ms = self.pools[pool][1].batch_audio_ms
-        taken: list[tuple[Chunk, asyncio.Future[ChunkResult]]] = []
-        left: list[tuple[Chunk, asyncio.Future[ChunkResult]]] = []
-        for chunk, answer in self._queues[pool]:
+        taken: list[_Waiting] = []
+        left: list[_Waiting] = []
+        for chunk, answer in self._queues[replica]:
             fits = not taken or runner.fits([c for c, _ in taken], chunk)
             (taken if fits else left).append((chunk, answer))
-        self._queues[pool] = left
+        self._queues[replica] = left
         results = runner.run([chunk for chunk, _ in taken])
         self.largest_batch = max(self.largest_batch, sum(len(c.lengths) for c, _ in taken))
         for (_, answer), result in zip(taken, results, strict=True):
@@ -184,7 +223,8 @@ class InProcessCalls:
         if request not in self._mail:
             return None
         while not self._mail[request]:
-            await asyncio.sleep(0)
+            await self._turn()
+            self._look_round()
             if request not in self._mail:
                 return None
         orders, self._mail[request] = self._mail[request], []

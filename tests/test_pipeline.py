@@ -124,7 +124,7 @@ def test_the_harness_does_what_the_property_needs(
 ) -> None:
     spans = [Span(1000 * i, 1000 * i + 900) for i in range(40)]
     pool = PoolSpec("p0", 9_000, 50.0, 3000.0, 4, 1000.0)
-    counts = np.zeros(3, int)
+    counts = np.zeros(4, int)
     for seed in range(3):
         calls = InProcessCalls(
             lambda _: spans,
@@ -135,6 +135,6 @@ def test_the_harness_does_what_the_property_needs(
             Misfortune(dies=0.2, answers_twice=0.2, dispatcher_restarts=0.1),
         )
         run(calls, np.tile(_voices(), 1)[: 40_000 * 16])
-        counts += (calls.n_deaths, calls.n_restarts, calls.largest_batch)
+        counts += (calls.n_deaths, calls.n_restarts, calls.n_named, calls.largest_batch)
 
-    assert (counts >= (1, 1, 4)).all(), counts
+    assert (counts >= (1, 1, 1, 4)).all(), counts

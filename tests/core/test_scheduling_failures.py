@@ -257,15 +257,20 @@ class _World:
 
     def end(self, order: Order, *, well: bool) -> None:
         del self.open[order.order]
-        if not well:
-            self.dead.add(order.replica)
-        if well:
-            fresh = tuple(s for s in order.segments if (order.request, s) not in self.settled)
-            self.settle(order.request, fresh)
-        padded_ms = self.data.draw(st.integers(1, 300_000))
         replica = order.replica if self.has_names else ""
         replica = replica or f"{order.pool}#{self.data.draw(st.integers(0, 3))}"
-        self.tell(Finished(order.order, padded_ms, 50.0, replica) if well else Lost(order.order))
+        if not well:
+            kinds = (
+                Lost(order.order, name, lives) for name in ("", replica) for lives in (False, True)
+            )
+            lost = self.data.draw(st.sampled_from(list(kinds)))
+            if not lost.replica_lives:
+                self.dead.add(order.replica)
+            self.tell(lost)
+            return
+        fresh = tuple(s for s in order.segments if (order.request, s) not in self.settled)
+        self.settle(order.request, fresh)
+        self.tell(Finished(order.order, self.data.draw(st.integers(1, 300_000)), 50.0, replica))
 
 
 @settings(max_examples=100, deadline=None)
