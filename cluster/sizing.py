@@ -28,8 +28,6 @@ POOL_KEYS = (
     "speed",
 )
 ALWAYS_SAID = ("num_gpus", "min_replicas")  # also where they are 0
-# A section that is written loses the defaults of the section that is not: they are written too.
-DEFAULTS = AppConfig()
 MODELS = {"vad": "fsmn-vad", "asr": "paraformer-zh", "punctuation": "ct-punc-zh"}
 
 
@@ -143,19 +141,17 @@ def _args(placement: Placement, counts: dict[str, int], traffic: Traffic) -> tup
         "dtype": placement.dtype,
         "vad": {
             "num_gpus": reserve.vad,
-            **DEFAULTS.vad.model_dump(exclude_defaults=True),
             "max_replicas": counts["vad"],
         },
         "punctuation": {
             "num_gpus": reserve.punctuation,
-            **DEFAULTS.punctuation.model_dump(exclude_defaults=True),
             "max_replicas": counts["punctuation"],
         },
         "router": {"max_replicas": counts["router"]},
         "pools": {name: _pool_args(pool) for name, pool in placement.pools.items()},
     }
     reasons: Reasons = {("pools", *key): why for key, why in placement.reasons.items()}
-    reasons |= _stage_reasons(placement, counts)
+    reasons |= _stage_reasons(placement)
     if traffic.p95_s is not None:
         args["dispatcher"] = {"max_queue_s": traffic.p95_s}
         reasons["dispatcher", "max_queue_s"] = "who would wait longer is told so at once, by a 503"
@@ -170,7 +166,7 @@ def _pool_args(pool: Pool) -> Args:
     return {key: values[key] for key in POOL_KEYS if values.get(key) or key in ALWAYS_SAID}
 
 
-def _stage_reasons(placement: Placement, counts: dict[str, int]) -> Reasons:
+def _stage_reasons(placement: Placement) -> Reasons:
     reserve = placement.reserve
     where = {
         "vad": f"on a GPU: {reserve.vad:g} of the smallest card holds its context and weights"
@@ -187,10 +183,6 @@ def _stage_reasons(placement: Placement, counts: dict[str, int]) -> Reasons:
     }
     reasons: Reasons = {("dtype",): dtype.get(placement.dtype, "as asked")}
     reasons |= {(stage, "num_gpus"): why for stage, why in where.items()}
-    for stage in ("vad", "punctuation"):
-        reasons[stage, "num_cpus"] = "what Ray counts; it works in bursts"
-        reasons[stage, "max_ongoing_requests"] = "as without a plan"
-        reasons[stage, "target_ongoing_requests"] = "as without a plan"
     for _, stage, key in _stage_keys(reserve.punctuation > 0):
         speed = STAGE_SPEEDS[key]
         reasons[stage, "max_replicas"] = (
