@@ -64,6 +64,7 @@ class Probed:
     """A replica as a router sees it; it tells the length of its queue after `slow_s`."""
 
     max_ongoing_requests = 8
+    multiplexed_model_ids: frozenset[str] = frozenset()
 
     def __init__(self, name: str, slow_s: float) -> None:
         self.name, self._slow_s = name, slow_s
