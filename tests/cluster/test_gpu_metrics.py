@@ -142,12 +142,12 @@ def test_the_figures_are_among_ray_s_metrics(watched: Watched) -> None:
 
 
 def test_a_node_that_joins_gets_one_and_one_that_fails_hurts_nobody(watched: Watched) -> None:
-    before = {node.node_id for node in nodes()}
+    before, first = {node.node_id for node in nodes()}, gpu_node()
     joining = watched.cluster.add_node(num_cpus=0, num_gpus=1, labels={"nvml": "broken"})
     try:
         [joined] = before_long(lambda: {node.node_id for node in nodes()} - before or None)
 
-        failed, works = before_long(lambda: reading(joined)), reading(gpu_node())
+        failed, works = before_long(lambda: reading(joined)), reading(first)
         assert failed.gpus == ()
         assert [problem.kind for problem in failed.problems] == ["unknown"]
         assert works is not None
