@@ -27,6 +27,7 @@ from ray import serve
 from ray.cluster_utils import Cluster
 
 from benchmarks.dispatch_fleets import A10G, A100, L4, T4, Gpu
+from benchmarks.environment import environment
 from deployments.app import stages
 from deployments.calls import HandleCalls
 from deployments.config import AppConfig
@@ -321,18 +322,6 @@ def sleeping_cluster() -> Iterator[Sleeping]:
     """A head and a node for every card, in Ray's processes of their own."""
     with environment({"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5"}):
         yield from _started()
-
-
-@contextmanager
-def environment(defaults: Mapping[str, str]) -> Iterator[None]:
-    """Sets the variables that are not set, for what is started meanwhile."""
-    missing = [name for name in defaults if name not in os.environ]
-    os.environ.update({name: defaults[name] for name in missing})
-    try:
-        yield
-    finally:
-        for name in missing:
-            os.environ.pop(name, None)
 
 
 def _started() -> Iterator[Sleeping]:

@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks.dispatch_fleets import bound_s, together
 from benchmarks.dispatch_on_ray import FLEET, plan_s, recording
-from benchmarks.sleeping_cluster import CARDS, environment
+from benchmarks.environment import environment
+from benchmarks.sleeping_cluster import CARDS
 
 LENGTHS_S = recording(3600, 0)
 WHOLE = tuple(CARDS[name] for name in FLEET)
