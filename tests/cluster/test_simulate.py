@@ -105,6 +105,7 @@ def test_short_requests_are_not_stuck_behind_a_long_one() -> None:
     assert latencies_ms(outcome, "short")[-1] < 1_500 < latencies_ms(outcome, "long")[0]
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_draws_a_plot(tmp_path: Path) -> None:
     app = typer.Typer()
     app.command()(simulate)

@@ -57,6 +57,7 @@ def test_the_first_request_waits_for_a_cold_start_and_the_next_does_not() -> Non
     assert START_MS <= late_ms < START_MS + POLICY_EVERY_MS + 1_000
 
 
+@pytest.mark.slow
 def test_the_cheap_pool_grows_first_and_dearer_ones_where_it_is_not_enough() -> None:
     small, _ = played("T4:8,A100:2", bursts(1, audio_hours=5))
     large, _ = played("T4:1,A100:1", bursts(1, audio_hours=80))
@@ -65,6 +66,7 @@ def test_the_cheap_pool_grows_first_and_dearer_ones_where_it_is_not_enough() -> 
     assert large.busy_ms.keys() == {"T4", "A100"}
 
 
+@pytest.mark.slow
 def test_bursts_make_the_fleet_grow_and_go_once_each() -> None:
     n_hours = 3
     outcome, _ = played("T4:8,L4:4,A100:2", bursts(n_hours, audio_hours=40))

@@ -56,6 +56,7 @@ def test_an_hour_holds_as_little_in_the_pool_of_every_card(card: str) -> None:
         assert 0 < waste(done) <= MOST
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget_s", [30, 120, 600, 1200])
 @pytest.mark.parametrize("n_requests", CONCURRENT)
 def test_short_requests_are_padded_only_where_that_takes_less_time(

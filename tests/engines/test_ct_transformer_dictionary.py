@@ -101,6 +101,7 @@ def test_a_text_alone_is_marked_as_in_funasr(engine: CtTransformer, expected: li
     assert found == expected
 
 
+@pytest.mark.slow
 def test_texts_in_a_batch_are_marked_as_in_funasr(
     engine: CtTransformer, expected: list[str]
 ) -> None:

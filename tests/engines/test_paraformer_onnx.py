@@ -73,7 +73,8 @@ def read_in_batches(engine: ParaformerOnnx, audios: Sequence[Audio], seed: int) 
     return readings
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
 def test_float_graphs_read_in_any_batch_as_the_torch_engine_alone(
     exported: Exported, seed: int
 ) -> None:
@@ -87,6 +88,7 @@ def test_float_graphs_read_in_any_batch_as_the_torch_engine_alone(
     assert len(ties) <= MAX_TIES * len(audios)
 
 
+@pytest.mark.slow
 def test_int8_graphs_read_the_same_in_any_batch_and_nearly_as_float(exported: Exported) -> None:
     audios, engine = exported.case.audios, exported.engine("int8")
     alone = [engine.read([audio], NO_HINTS)[0] for audio in audios]

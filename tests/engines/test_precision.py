@@ -51,9 +51,8 @@ def test_the_way_of_a_gpu_reads_as_funasr_too(case: Case) -> None:
 
 
 @pytest.mark.parametrize("dtype", LEAST_AGREEMENT)
-@pytest.mark.parametrize(
-    "batch", [pytest.param(1, marks=pytest.mark.slow), 7, pytest.param(35, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [1, 7, 35])
 def test_fewer_bits_read_nearly_the_same_in_any_batch(case: Case, dtype: str, batch: int) -> None:
     engine = Paraformer(
         case.model_dir, EngineSettings(dtype=dtype), dtypes=ALL, by_item=dtype == "int8"

@@ -19,6 +19,7 @@ SPECTRUM_MIB = STEP_FRAMES["cuda"] * 257 * 8 / MIB  # cuFFT may work in as much 
 BLOCKS = 1.25  # at least so much more for the allocator's blocks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_recordings", [1, MAX_TOGETHER])
 def test_a_full_step_fits_into_what_is_kept_for_it(tmp_path: Path, n_recordings: int) -> None:
     audio = np.random.default_rng(0).integers(-999, 999, 250 * 16_000, np.int16)  # over a step
