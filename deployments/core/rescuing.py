@@ -20,11 +20,13 @@ GAIN = 0.8  # of the time that is left: a copy must be done by then
 
 
 def rescue(now_ms: float, ledger: Ledger, *, round_trip_ms: float) -> Iterator[Order]:
-    """Copies of the chunks that end last, in parts, to idle replicas; none while work waits.
+    """The chunks that end last once more, in parts, by idle replicas; not while work is to come.
 
     `round_trip_ms`: so long an idle replica has nothing after it was sent something.
     """
     if ledger.waiting_ms or not 0 < len(ledger.orders) <= MOST_ORDERS:
+        return
+    if any(request.coming_ms for request in ledger.requests.values()):  # idle ones will be needed
         return
     pools = [pool for pool in ledger.usable() if pool.has_names and pool.is_idle()]
     if not pools:

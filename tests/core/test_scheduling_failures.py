@@ -253,6 +253,20 @@ def test_a_chunk_that_takes_far_too_long_is_cut_up_among_idle_replicas() -> None
     assert scheduler.backlog_s == 0
 
 
+def test_nothing_is_done_twice_while_a_recording_is_still_being_read() -> None:
+    scheduler = Scheduler([FAST], max_queue_s=1e9)
+    scheduler.on_event(0, PoolSize("fast", 4, tuple(f"fast#{i}" for i in range(4))))
+    speech = dict.fromkeys(range(16), 7_000)
+    *others, _ = _orders(scheduler.on_event(0, Submit("r", speech, coming_ms=600_000)))
+
+    more: list[Action] = []
+    for at_ms, order in zip((100, 101, 1_000), others, strict=True):
+        done = Finished(order.order, 7_000 * len(order.segments), 100.0, order.replica)
+        more += scheduler.on_event(at_ms, done)
+
+    assert more == []
+
+
 def test_a_named_loss_is_of_that_replica_whoever_was_to_have_the_chunk() -> None:
     scheduler = Scheduler([SLOW], max_queue_s=1e9)
     names = ("slow#a", "slow#b")
