@@ -64,7 +64,7 @@ class Asr:
             )
 
         self._owner = Owner[ChunkRunner, Chunk, ChunkResult](
-            load, ChunkRunner.run, ChunkRunner.fits
+            load, ChunkRunner.run, ChunkRunner.fits, ChunkRunner.prepare
         )
         self._runner = self._owner.model
 

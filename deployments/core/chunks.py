@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,6 +37,15 @@ class Chunk:
         return [-(-length // SAMPLES_PER_MS) for length in self.lengths]
 
 
+Begun = tuple[list[int], Sequence[Audio]]  # a batch on its way: which items, and the batch
+
+
+class Prepared(list[Chunk]):
+    """Chunks that will be run together; the copy of their first batch has begun."""
+
+    first: Future[Begun | None] | None = None  # taken by the call that reads it
+
+
 class ChunkRunner:
     """Runs chunks through an engine in batches within a budget, and says what they cost.
 
@@ -44,6 +54,8 @@ class ChunkRunner:
     begins a batch's copy to the device; it is called on another thread while the batch before is
     read, because putting the samples together takes the host's time too. Where it fails the
     engine is given the batch as it was, and meets the error itself if it is one of the device.
+    `prepare` begins the copy for the next call. At most the batch that is read, the one after it
+    and the first of the next call are on the device.
     """
 
     def __init__(
@@ -59,6 +71,7 @@ class ChunkRunner:
         self._copy_in = copy_in
         self._copier = ThreadPoolExecutor(1, "copy-in") if copy_in else None
         self._told_of_copying = False
+        self._first: Future[Begun | None] | None = None
         self._engine, self._replica = engine, replica
         self.memory_ms = memory_ms
         self.budget_ms = 0
@@ -81,8 +94,23 @@ class ChunkRunner:
         lengths_ms = [length for c in (*taken, chunk) for length in c.lengths_ms]
         return chunk.hints == taken[0].hints and padded_ms(lengths_ms) <= self.budget_ms
 
+    def prepare(self, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+        """The same chunks, the copy of their first batch begun; it ends with the last reference.
+
+        May be called while another thread runs others. Where the budget has become another until
+        they are run, that copy is of no use, and they are copied as if they were not prepared.
+        """
+        if self._copier is None:
+            return chunks
+        prepared = Prepared(chunks)
+        prepared.first = self._copier.submit(self._first_of, weakref.ref(prepared))
+        return prepared
+
     def run(self, chunks: Sequence[Chunk]) -> list[ChunkResult]:
         """One result per chunk, recognitions in the chunk's own order."""
+        self._first = None
+        if isinstance(chunks, Prepared):
+            self._first, chunks.first = chunks.first, None
         began_s, seen = time.monotonic(), self.n_out_of_memory
         items = [item for chunk in chunks for item in chunk.items]
         answers, cost_ms = self.read(items, chunks[0].hints)
@@ -131,12 +159,29 @@ class ChunkRunner:
         if self._copier is None or self._copy_in is None or not taken:
             yield from taken
             return
-        copying = self._copier.submit(self._begun, self._copy_in, taken[0])
+        first, self._first = self._first, None
+        begun = first.result() if first else None
+        del first
+        if begun and begun[0] == batches[0]:
+            audios = begun[1]
+        else:
+            audios = self._copier.submit(self._begun, self._copy_in, taken[0]).result()
+        del begun  # a copy of no use gives its memory back
         for after in taken[1:]:
-            audios = copying.result()
             copying = self._copier.submit(self._begun, self._copy_in, after)
             yield audios
-        yield copying.result()
+            audios = copying.result()
+        yield audios
+
+    def _first_of(self, reference: weakref.ref[Prepared]) -> Begun | None:
+        """The first batch of prepared chunks, on its way; None where they are let go by now."""
+        chunks = reference()
+        if chunks is None or self._copy_in is None:
+            return None
+        items = [item for chunk in chunks for item in chunk.items]
+        lengths_ms = [length for chunk in chunks for length in chunk.lengths_ms]
+        [indices, *_] = self._packed(range(len(items)), lengths_ms) or [[]]
+        return indices, self._begun(self._copy_in, [items[i] for i in indices])
 
     def _begun(self, copy_in: CopyIn, batch: Sequence[Audio]) -> Sequence[Audio]:
         """The batch on its way to the device, or as it is where that fails."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from deployments.core.batching import transcribe_or_halve
+from deployments.core.chunks import Chunk, ChunkRunner, Prepared
 from deployments.core.types import Audio, Hints
 from deployments.engines import cif, copy_in
 from deployments.engines.copy_in import CopyIn, Staged, samples_of
@@ -77,6 +78,35 @@ def test_a_batch_whose_copy_began_before_is_read_the_same_and_waits_no_more(
     assert card.waits == 2 * TOKEN_COUNTS_AND_IDS
     assert found == engine.read(audios, Hints())
     assert while_copied == engine.read(seaco_case.audios[6:9], Hints())
+
+
+def test_the_next_call_is_on_its_way_while_one_is_read(seaco_case: Case, card: FakeCard) -> None:
+    engine = Paraformer(seaco_case.model_dir, ON_GPU)
+    here, next_one = (
+        Chunk(np.concatenate(some), tuple(map(len, some)), Hints())
+        for some in (seaco_case.audios[:3], seaco_case.audios[3:6])
+    )
+
+    def copy_in(batch: Sequence[Audio]) -> Sequence[Audio]:
+        with torch.inference_mode(), card:  # both are a thread's own
+            return engine.copy_in(batch)
+
+    runner = ChunkRunner(engine.transcribe, engine="", replica="", copy_in=copy_in)
+    runner.allow(60_000, slack_ms=60_000)  # a batch a call
+    weights_bytes = card.bytes_held
+    prepared = runner.prepare([next_one])
+    assert isinstance(prepared, Prepared)
+    assert prepared.first is not None
+    prepared.first.result()
+    assert card.bytes_held == weights_bytes + next_one.samples.nbytes
+    card.waits.clear()
+
+    [first], [second] = runner.run([here]), runner.run(prepared)
+
+    assert card.waits == 2 * TOKEN_COUNTS_AND_IDS
+    assert card.bytes_held == weights_bytes
+    found = (*first.recognitions, *second.recognitions)
+    assert list(found) == seaco_case.engine.transcribe(seaco_case.audios[:6], Hints())
 
 
 def test_what_is_on_its_way_may_not_be_used_without_waiting(card: FakeCard) -> None:

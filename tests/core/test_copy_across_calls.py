@@ -1,0 +1,274 @@
+"""What waits for a replica is on its way to the device before the replica is free."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+
+import numpy as np
+
+from deployments.core.chunks import Chunk, ChunkRunner, Prepared
+from deployments.core.errors import OutOfMemory
+from deployments.core.owner import Owner
+from deployments.core.types import SAMPLES_PER_MS, Audio, ChunkResult, Hints, Recognition
+
+PATIENCE_S = 5.0
+
+
+class Copied(list[Audio]):
+    """A batch on the device."""
+
+
+class Device:
+    """Copies and computes on the threads that ask for it, and writes down what happened.
+
+    Batches are named by the lengths of their items in milliseconds. Nothing is computed before
+    `go_on`, once for a batch.
+    """
+
+    def __init__(self, *, room_ms: int = 60_000) -> None:
+        self.events: list[str] = []
+        self.copies: list[weakref.ref[Copied]] = []
+        self._room_ms = room_ms
+        self._allowed = threading.Semaphore(0)
+
+    def go_on(self, n_batches: int = 1) -> None:
+        self._allowed.release(n_batches)
+
+    def copy_in(self, batch: Sequence[Audio]) -> Copied:
+        copied = Copied(batch)
+        self.copies.append(weakref.ref(copied))
+        self.events.append(f"copied {name(batch)}")
+        return copied
+
+    def transcribe(self, batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
+        self.events.append(f"began {name(batch)}")
+        assert self._allowed.acquire(timeout=PATIENCE_S)
+        if sum(map(len, batch)) > self._room_ms * SAMPLES_PER_MS:
+            raise OutOfMemory("no room")
+        self.events.append(f"ended {name(batch)}")
+        return [Recognition(f"{len(audio) // SAMPLES_PER_MS}") for audio in batch]
+
+    @property
+    def n_held(self) -> int:
+        gc.collect()
+        return sum(copy() is not None for copy in self.copies)
+
+
+def name(batch: Sequence[Audio]) -> str:
+    return "+".join(f"{len(audio) // SAMPLES_PER_MS}" for audio in batch)
+
+
+def chunk(*lengths_ms: int) -> Chunk:
+    lengths = tuple(ms * SAMPLES_PER_MS for ms in lengths_ms)
+    return Chunk(np.zeros(sum(lengths), np.int16), lengths, Hints())
+
+
+class Replica:
+    """A runner on its owner thread; budget 10 s."""
+
+    def __init__(self, device: Device) -> None:
+        def load() -> ChunkRunner:
+            made = ChunkRunner(device.transcribe, engine="e", replica="r", copy_in=device.copy_in)
+            made.allow(10_000)
+            return made
+
+        self.owner = Owner[ChunkRunner, Chunk, ChunkResult](
+            load, ChunkRunner.run, ChunkRunner.fits, ChunkRunner.prepare
+        )
+
+    async def send(self, *lengths_ms: int) -> asyncio.Task[ChunkResult]:
+        task = asyncio.create_task(self.owner.submit(chunk(*lengths_ms)))
+        await asyncio.sleep(0)
+        return task
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Returns once it holds; the loop goes on meanwhile."""
+
+    def wait() -> None:
+        give_up_s = time.monotonic() + PATIENCE_S
+        while not holds():
+            assert time.monotonic() < give_up_s
+            time.sleep(0.001)
+
+    await asyncio.to_thread(wait)
+
+
+def texts(results: Sequence[ChunkResult]) -> list[list[str]]:
+    return [[r.text for r in result.recognitions] for result in results]
+
+
+def played(scenario: Callable[[Device, Replica], Coroutine[None, None, None]]) -> Device:
+    device = Device()
+    asyncio.run(scenario(device, Replica(device)))
+    return device
+
+
+async def all_of(*tasks: Awaitable[ChunkResult]) -> list[list[str]]:
+    return texts(await asyncio.gather(*tasks))
+
+
+def test_the_next_call_is_copied_while_this_one_computes_and_not_again() -> None:
+    async def scenario(device: Device, replica: Replica) -> None:
+        first = await replica.send(6000)
+        await until(lambda: "began 6000" in device.events)
+        second = await replica.send(8000)
+        await until(lambda: "copied 8000" in device.events)
+        device.go_on(2)
+        assert await all_of(first, second) == [["6000"], ["8000"]]
+
+    device = played(scenario)
+
+    assert device.events == [
+        *("copied 6000", "began 6000", "copied 8000"),
+        *("ended 6000", "began 8000", "ended 8000"),
+    ]
+
+
+def test_what_waits_as_a_call_begins_is_copied_at_once() -> None:
+    async def scenario(device: Device, replica: Replica) -> None:
+        tasks = [await replica.send(n_ms) for n_ms in (6000, 7000, 8000)]
+        await until(lambda: "copied 7000" in device.events)
+        device.go_on()
+        await until(lambda: "copied 8000" in device.events)
+        device.go_on(2)
+        assert await all_of(*tasks) == [["6000"], ["7000"], ["8000"]]
+
+    device = played(scenario)
+
+    assert device.events.index("copied 7000") < device.events.index("ended 6000")
+    assert device.events.index("copied 8000") < device.events.index("ended 7000")
+    assert len(device.copies) == 3
+
+
+def test_a_later_job_that_fits_joins_what_was_prepared() -> None:
+    async def scenario(device: Device, replica: Replica) -> None:
+        first = await replica.send(9000)
+        await until(lambda: "began 9000" in device.events)
+        second = await replica.send(3000)
+        await until(lambda: "copied 3000" in device.events)
+        third = await replica.send(4000)
+        await until(lambda: "copied 4000+3000" in device.events)
+        assert device.n_held == 2  # what computes, and the one group
+        device.go_on(2)
+        assert await all_of(first, second, third) == [["9000"], ["3000"], ["4000"]]
+
+    device = played(scenario)
+
+    assert device.events[-3:] == ["ended 9000", "began 4000+3000", "ended 4000+3000"]
+    assert len(device.copies) == 3
+
+
+def test_a_caller_that_comes_straight_back_is_not_lost_beside_a_prepared_job() -> None:
+    async def scenario(device: Device, replica: Replica) -> None:
+        async def twice() -> ChunkResult:
+            await replica.owner.submit(chunk(9000))
+            return await replica.owner.submit(chunk(4000))
+
+        first = asyncio.create_task(twice())
+        await until(lambda: "began 9000" in device.events)
+        second = await replica.send(3000)
+        await until(lambda: "copied 3000" in device.events)
+        device.go_on(2)
+        assert await all_of(first, second) == [["4000"], ["3000"]]
+
+    device = played(scenario)
+
+    assert device.events[-3:] == ["copied 4000+3000", "began 4000+3000", "ended 4000+3000"]
+
+
+def test_what_does_not_fit_beside_it_leaves_the_prepared_group_alone() -> None:
+    async def scenario(device: Device, replica: Replica) -> None:
+        tasks = [await replica.send(9000)]
+        await until(lambda: "began 9000" in device.events)
+        tasks += [await replica.send(n_ms) for n_ms in (8000, 7000, 6000)]
+        await until(lambda: "copied 8000" in device.events)
+        assert device.n_held == 2
+        device.go_on(4)
+        assert await all_of(*tasks) == [["9000"], ["8000"], ["7000"], ["6000"]]
+
+    device = played(scenario)
+
+    copied = [event for event in device.events if event.startswith("copied")]
+    assert copied == ["copied 9000", "copied 8000", "copied 7000", "copied 6000"]
+
+
+def test_where_a_caller_goes_its_copy_is_let_go_and_its_job_never_starts() -> None:
+    async def scenario(device: Device, replica: Replica) -> None:
+        first = await replica.send(9000)
+        await until(lambda: "began 9000" in device.events)
+        gone, last = await replica.send(8000), await replica.send(7000)
+        await until(lambda: "copied 8000" in device.events)
+        gone.cancel()
+        await until(lambda: "copied 7000" in device.events)
+        assert device.n_held == 2
+        last.cancel()
+        await asyncio.sleep(0)
+        await until(lambda: device.n_held == 1)
+        device.go_on(2)
+        assert await all_of(first, await replica.send(5000)) == [["9000"], ["5000"]]
+
+    device = played(scenario)
+
+    began = [event for event in device.events if event.startswith("began")]
+    assert began == ["began 9000", "began 5000"]
+    assert device.n_held == 0
+
+
+def test_a_group_that_was_let_go_before_its_turn_is_not_copied() -> None:
+    device = Device()
+    is_copying, may_copy = threading.Event(), threading.Event()
+
+    def copy_in(batch: Sequence[Audio]) -> Sequence[Audio]:
+        is_copying.set()
+        assert may_copy.wait(PATIENCE_S)
+        return device.copy_in(batch)
+
+    runner = ChunkRunner(device.transcribe, engine="e", replica="r", copy_in=copy_in)
+    runner.allow(10_000)
+
+    running = runner.prepare([chunk(1000)])
+    assert is_copying.wait(PATIENCE_S)
+    runner.prepare([chunk(2000)])
+    last = runner.prepare([chunk(3000)])
+    may_copy.set()
+    device.go_on(2)
+
+    assert texts([*runner.run(running), *runner.run(last)]) == [["1000"], ["3000"]]
+    assert [event for event in device.events if "copied" in event] == ["copied 1000", "copied 3000"]
+
+
+def test_what_was_prepared_for_a_larger_budget_is_packed_and_copied_anew() -> None:
+    device = Device(room_ms=5000)
+    runner = ChunkRunner(device.transcribe, engine="e", replica="r", copy_in=device.copy_in)
+    runner.allow(10_000)
+    device.go_on(20)
+
+    now, after = (runner.prepare([chunk(*[2000] * 5)]) for _ in range(2))
+    assert isinstance(after, Prepared)
+    assert after.first is not None
+    after.first.result()
+    results = [*runner.run(now), *runner.run(after)]
+
+    assert texts(results) == [["2000"] * 5] * 2
+    assert (runner.budget_ms, runner.n_out_of_memory) == (5000, 1)
+    assert device.events[-2:] == ["began 2000", "ended 2000"]  # two, two and one
+    assert device.n_held == 0
+
+
+def test_a_copy_for_the_next_call_that_fails_leaves_the_batch_to_the_engine() -> None:
+    device = Device()
+
+    def copy_in(batch: Sequence[Audio]) -> Sequence[Audio]:
+        raise RuntimeError("no room for a copy")
+
+    runner = ChunkRunner(device.transcribe, engine="e", replica="r", copy_in=copy_in)
+    runner.allow(10_000)
+    device.go_on()
+
+    assert texts(runner.run(runner.prepare([chunk(1000)]))) == [["1000"]]
