@@ -84,11 +84,11 @@ def bias(
     `token_ids` are the decoder's own, `acoustic` its input and `hidden` its last layer, both
     (n_rows, dim) in the layout `rows`; `hotwords` comes from `represent`.
     """
-    n_items = len(rows.lengths)
-    context = hotwords.repeat(n_items, 1)
+    context: Tensor = hotwords
+    entries: Rows = rows.of_shared(len(hotwords))
     if len(hotwords) > MAX_ATTENDED:
-        context = keep_likeliest(model, context, hidden, rows).flatten(0, 1)
-    entries = rows.of_equal(len(context) // n_items)
+        of_items = keep_likeliest(model, hotwords, hidden, rows)
+        context, entries = of_items.flatten(0, 1), rows.of_equal(of_items.shape[1])
     decoder = model.seaco_decoder
     heard = decode(decoder, acoustic, rows, context, entries)
     heard = heard + decode(decoder, hidden, rows, context, entries)
@@ -96,18 +96,16 @@ def bias(
     return torch.where(biased == model.NO_BIAS, token_ids, biased)
 
 
-def keep_likeliest(model: Any, context: Tensor, hidden: Tensor, rows: Rows) -> Tensor:
+def keep_likeliest(model: Any, hotwords: Tensor, hidden: Tensor, rows: Rows) -> Tensor:
     """The hotwords that each item attends to most, and the last entry, (n_items, 51 or less, dim).
 
-    `context` holds all of them for each item in turn, (n_items * n_entries, dim).
+    `hotwords` are all of them, (n_entries, dim).
     """
-    n_entries = len(context) // len(rows.lengths)
+    n_entries = len(hotwords)
     attention = attention_of(
-        model.seaco_decoder, ASF_LAYER, hidden, rows, context, rows.of_equal(n_entries)
+        model.seaco_decoder, ASF_LAYER, hidden, rows, hotwords, rows.of_shared(n_entries)
     )
     scores = (attention.sum(1) * rows.mask[:, :, None]).sum(1)  # (n_items, n_entries)
     kept = scores.topk(min(MAX_ATTENDED, n_entries - 1)).indices
     last = torch.full_like(kept[:, :1], n_entries - 1)
-    indices = torch.cat([kept, last], 1)
-    of_items = context.view(len(rows.lengths), n_entries, -1)
-    return of_items.gather(1, indices[:, :, None].expand(-1, -1, of_items.shape[2]))
+    return hotwords[torch.cat([kept, last], 1)]

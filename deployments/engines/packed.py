@@ -47,6 +47,10 @@ class Rows:
         """A layout of as many items with `n_rows` rows each."""
         return Rows([n_rows] * len(self.lengths), self.device, by_item=self.by_item)
 
+    def of_shared(self, n_rows: int) -> SharedRows:
+        """A layout of as many items that all have the same `n_rows` rows."""
+        return SharedRows([n_rows] * len(self.lengths), self.device, by_item=self.by_item)
+
     @cached_property
     def lengths_on_device(self) -> Tensor:
         """(n_items,) int64; copied without waiting for the device."""
@@ -131,6 +135,19 @@ class Rows:
         padded = self.pad(rows)
         mixed = block(F.pad(padded.transpose(1, 2), (n_before, n_after))).transpose(1, 2)
         return self.unpad(mixed + padded)
+
+
+class SharedRows(Rows):
+    """The layout of rows that are every item's, held once, for `attend` to look at."""
+
+    def items(self) -> Iterator[slice]:
+        """The same rows for each item."""
+        yield from [slice(self.longest)] * len(self.lengths)
+
+    def pad(self, rows: Tensor, *, extra: int = 0) -> Tensor:
+        """(n_items, longest + extra, ...), not copied for the items."""
+        padded = F.pad(rows, [0, 0] * (rows.dim() - 1) + [0, extra]) if extra else rows
+        return padded.expand(len(self.lengths), *padded.shape)
 
 
 def heads(rows: Tensor, n_heads: int) -> Tensor:

@@ -63,3 +63,18 @@ def test_both_ways_remember_alike_and_like_the_convolution(n_before: int) -> Non
     second = list(by_item.items())[1]
     alone = nn.functional.pad(rows[second].T[None], (n_before, 4 - n_before))
     torch.testing.assert_close(found[second], block(alone)[0].T + rows[second])
+
+
+@pytest.mark.parametrize("by_item", [True, False])
+def test_rows_that_all_items_share_are_attended_to_as_if_each_had_its_own(by_item: bool) -> None:
+    rows = Rows(LENGTHS, CPU, by_item=by_item)
+    queries = random_rows(sum(LENGTHS))
+    keys, values = (random_rows(7, seed=s) for s in (1, 2))
+
+    found = rows.attend(queries, keys, values, rows.of_shared(7), n_heads=N_HEADS)
+
+    own_keys, own_values = (each.repeat(len(LENGTHS), 1) for each in (keys, values))
+    expected = rows.attend(queries, own_keys, own_values, rows.of_equal(7), n_heads=N_HEADS)
+    assert torch.equal(found, expected)
+    padded = rows.of_shared(7).pad(keys, extra=2)
+    assert torch.equal(padded, rows.of_equal(7).pad(own_keys, extra=2))
