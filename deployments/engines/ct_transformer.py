@@ -149,6 +149,8 @@ def spread(tokens: Sequence[MarkedWord], words: Sequence[str]) -> list[MarkedWor
 
     What is printed inside a word (FunASR prints "U.S." as "U . S .") becomes part of its text.
     """
+    if [len(token.text) for token in tokens] == [len(word) for word in words]:
+        return list(tokens)
     characters = iter(
         MarkedWord(
             character,
