@@ -196,8 +196,8 @@ class Paraformer:
         encoder, table = self._model.encoder, self._positions
         if frames.longest > len(table):
             table = to_device(positions(encoder, frames.longest, table.shape[1]), self._device)
-        placed: Tensor = features * encoder.output_size() ** 0.5 + table[frames.places]
-        return placed
+        placed: Tensor = features * encoder.output_size() ** 0.5
+        return placed.add_(table.index_select(0, frames.places))
 
     def decode(self, encoded: Encoded, hints: Hints) -> list[Reading]:
         """The words of each item of an encoded batch."""
