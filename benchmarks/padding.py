@@ -1,8 +1,10 @@
 """`padding`: how much padding the replicas' batches hold, on the trial's lengths of segments.
 
 The real scheduler sends chunks to one replica, whose real runner merges what waits together and
-packs it into batches; only the clock and the engine are made up. Padding is counted as everywhere:
-a batch costs its number of segments times the longest, whatever the device makes of it.
+packs it into batches; only the clock and the engine are made up. `padding_...` is counted as
+budgets are: a batch costs its number of segments times the longest. `wasted_...` is what a GPU
+computes for nothing: layers see the rows of real audio alone (`engines/packed.py`), attention is
+padded to the longest.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from deployments.core.types import SAMPLES_PER_MS, Audio, Hints, Recognition
 MU, SIGMA, SHORTEST_S, LONGEST_S = 1.9, 0.7, 1.0, 30.0
 CONCURRENT = (1, 8, 64)
 POOL, NO_HINTS = "gpu", Hints()
+ROW_MS = 60  # of audio in a row of the encoder
+WIDTH, INNER = 512, 2048  # of Paraformer-large's encoder: rows, and within the feed-forward part
 
 
 def run(
@@ -47,6 +51,7 @@ def run(
             for rng in map(random.Random, range(trials))
         ]
         figures[name] = waste(done)
+        figures[name.replace("padding", "wasted")] = wasted(done)
         figures[f"{name}_batches"] = sum(one.n_batches for one in done) / trials
     return figures | {
         "batch_audio_s": batch_audio_s,
@@ -64,10 +69,26 @@ class Done:
     real_ms: int = 0
     padded_ms: int = 0
     n_batches: int = 0
+    needed_flop: float = 0.0  # of an encoder layer
+    computed_flop: float = 0.0
+
+
+def wasted(done: Iterable[Done]) -> float:
+    """What the encoder computes for padding, over what it must; 0.08 is 8 %."""
+    done = list(done)
+    return sum(one.computed_flop for one in done) / sum(one.needed_flop for one in done) - 1
+
+
+def layer_flop(lengths_ms: Sequence[int], *, padded: bool) -> float:
+    """Of one encoder layer on a batch: matrices over its rows, attention within each item."""
+    rows = [ms / ROW_MS for ms in lengths_ms]
+    attended = [max(rows)] * len(rows) if padded else rows
+    matrices = 2 * sum(rows) * (4 * WIDTH * WIDTH + 2 * WIDTH * INNER)
+    return matrices + 4 * WIDTH * sum(n * n for n in attended)
 
 
 def waste(done: Iterable[Done]) -> float:
-    """Padding over real audio; 0.08 is 8 %."""
+    """Padding over real audio, each batch padded to its longest; 0.08 is 8 %."""
     done = list(done)
     return sum(one.padded_ms for one in done) / sum(one.real_ms for one in done) - 1
 
@@ -134,10 +155,15 @@ class Replica:
         for (number, chunk), result in zip(taken, results, strict=True):
             self.done.real_ms += sum(chunk.lengths_ms)
             share = result.share
-            report = Finished(number, result.padded_ms, busy_ms * share, share=share)
+            report = Finished(
+                number, result.padded_ms, busy_ms * share, share=share, n_batches=n_batches
+            )
             self.take(scheduler.on_event(self._now_ms, report))
         return True
 
     def _count(self, batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
         self.done.n_batches += 1
+        lengths_ms = [len(audio) // SAMPLES_PER_MS for audio in batch]
+        self.done.needed_flop += layer_flop(lengths_ms, padded=False)
+        self.done.computed_flop += layer_flop(lengths_ms, padded=True)
         return [Recognition("")] * len(batch)

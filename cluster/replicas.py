@@ -20,11 +20,21 @@ class Replica:
     factor: float  # on its times
     waiting: deque[Order] = field(default_factory=deque)
     running: list[Order] = field(default_factory=list)
-    batch: int = 0  # number of the batch that runs; what a dead one had planned is void
+    batch: int = 0  # number of what runs; what a dead one had planned is void
 
     @property
     def ongoing(self) -> int:
         return len(self.waiting) + len(self.running)
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """What a replica does at once: one batch, or several where small chunks wait together."""
+
+    number: int  # as `Replica.batch`
+    n_batches: int
+    padded_ms: int
+    busy_ms: float
 
 
 def serves_choice(here: Sequence[Replica], most: int, rng: random.Random) -> Sequence[Replica]:

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from cluster.replicas import Replica, serves_choice
+from cluster.replicas import Batches, Replica, serves_choice
 from cluster.scenario import (
     Arrival,
     Choice,
@@ -25,6 +25,7 @@ from cluster.scenario import (
     Trouble,
     Truth,
 )
+from deployments.core.batching import pack, padded_ms, worthwhile_slack_ms
 from deployments.core.events import (
     Action,
     Event,
@@ -244,36 +245,38 @@ class Simulation:
     def _begin(self, replica: Replica) -> None:
         """The first that waits and every one that fits beside it."""
         truth = self._pools[replica.pool]
+        budget_ms = truth.prior.batch_audio_ms
         taken: list[Order] = []
-        count = longest_ms = 0
+        lengths_ms: list[int] = []
         while replica.waiting:
-            lengths_ms = self._lengths(replica.waiting[0])
-            together = max(longest_ms, *lengths_ms) * (count + len(lengths_ms))
-            if taken and together > truth.prior.batch_audio_ms:
+            together = [*lengths_ms, *self._lengths(replica.waiting[0])]
+            if taken and padded_ms(together) > budget_ms:
                 break
             taken.append(replica.waiting.popleft())
-            count, longest_ms = count + len(lengths_ms), max(longest_ms, *lengths_ms)
+            lengths_ms = together
         if not taken:
             return
         replica.running = taken
         replica.batch += 1
         self._n_busy += 1
-        padded_ms = count * longest_ms
+        slack_ms = budget_ms  # one chunk was made to be one batch
+        if len(taken) > 1:
+            slack_ms = worthwhile_slack_ms(truth.prior.overhead_ms, truth.prior.speed)
+        batches = pack(lengths_ms, budget_ms=budget_ms, slack_ms=slack_ms)
+        cost_ms = sum(padded_ms([lengths_ms[i] for i in batch]) for batch in batches)
         noise = self.rng.lognormvariate(0.0, self.trouble.noise) if self.trouble.noise else 1.0
         speed, overhead_ms = truth.of(replica.gpu)
-        busy_ms = (overhead_ms + padded_ms / speed) * noise * replica.factor
+        busy_ms = (len(batches) * overhead_ms + cost_ms / speed) * noise * replica.factor
         self.outcome.busy_ms[replica.pool] = self.outcome.busy_ms.get(replica.pool, 0.0) + busy_ms
-        batch = replica.batch
+        done = Batches(replica.batch, len(batches), cost_ms, busy_ms)
         poisoned = any((o.request, s) in self._poison for o in taken for s in o.segments)
         self._at(
             self.now_ms + busy_ms,
-            lambda: self._end(replica, batch, padded_ms, busy_ms, poisoned=poisoned),
+            lambda: self._end(replica, done, poisoned=poisoned),
         )
 
-    def _end(
-        self, replica: Replica, batch: int, padded_ms: int, busy_ms: float, *, poisoned: bool
-    ) -> None:
-        if batch != replica.batch:
+    def _end(self, replica: Replica, done: Batches, *, poisoned: bool) -> None:
+        if done.number != replica.batch:
             return  # it died meanwhile
         if poisoned:
             self._die(replica)
@@ -287,11 +290,8 @@ class Simulation:
         for order, total in zip(ended, totals, strict=True):
             share = total / sum(totals)
             self._answered(order.request, order.segments)
-            self._tell(
-                Finished(
-                    order.order, round(padded_ms * share), busy_ms * share, replica.name, share
-                )
-            )
+            padded, busy = round(done.padded_ms * share), done.busy_ms * share
+            self._tell(Finished(order.order, padded, busy, replica.name, share, done.n_batches))
         held = self._held[replica.pool]
         while held and self._take(held[0]):
             held.popleft()

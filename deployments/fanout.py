@@ -280,6 +280,7 @@ async def _report(order: Order, result: ChunkResult, calls: Calls) -> None:
         report = Finished(
             order.order,
             padded_ms=result.padded_ms,
+            n_batches=result.n_batches,
             busy_ms=result.busy_ms,
             replica=result.replica,
             share=result.share,

@@ -13,8 +13,6 @@ logger = logging.getLogger("ray.serve")
 
 MAX_WASTE = 0.08  # padding, as a part of a batch's audio
 SLACK_MS = 2000  # padding that is worth taking where a batch's cost is not known
-MAX_SLACK_MS = 8000  # with more an hour of speech holds over 8 %, whatever a batch costs
-SLACK_PART = 0.5  # of the cost of one more batch: padding for all of it would gain nothing
 
 
 def padded_ms(lengths_ms: Sequence[int]) -> int:
@@ -23,11 +21,17 @@ def padded_ms(lengths_ms: Sequence[int]) -> int:
 
 
 def worthwhile_slack_ms(overhead_ms: float, speed: float) -> int:
-    """Padding, in audio, that is taken rather than one more batch.
+    """Padding, in audio, that takes no longer than one more batch.
 
-    `overhead_ms` is what any batch takes, `speed` the audio per time beside it.
+    `overhead_ms` is what any batch takes, `speed` the audio per time beside it. Lengths that fall
+    evenly take the least time in batches whose padding costs as much as a batch.
     """
-    return round(min(max(SLACK_MS, SLACK_PART * overhead_ms * speed), MAX_SLACK_MS))
+    return round(max(SLACK_MS, overhead_ms * speed))
+
+
+def worth_padding_to_ms(audio_ms: float, slack_ms: float) -> float:
+    """Up to what padded length it pays to compute so much audio as one batch."""
+    return audio_ms + max(slack_ms, MAX_WASTE * audio_ms)
 
 
 def pack(lengths_ms: Sequence[int], *, budget_ms: int, slack_ms: int = SLACK_MS) -> list[list[int]]:
@@ -43,8 +47,7 @@ def pack(lengths_ms: Sequence[int], *, budget_ms: int, slack_ms: int = SLACK_MS)
         audio_ms += lengths_ms[index]
         if batches:
             cost_ms = (len(batches[-1]) + 1) * lengths_ms[batches[-1][0]]
-            allowed_ms = audio_ms + max(slack_ms, MAX_WASTE * audio_ms)
-            if cost_ms <= min(budget_ms, allowed_ms):
+            if cost_ms <= min(budget_ms, worth_padding_to_ms(audio_ms, slack_ms)):
                 batches[-1].append(index)
                 continue
         batches.append([index])

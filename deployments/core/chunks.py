@@ -113,21 +113,29 @@ class ChunkRunner:
             self._first, chunks.first = chunks.first, None
         began_s, seen = time.monotonic(), self.n_out_of_memory
         items = [item for chunk in chunks for item in chunk.items]
-        answers, cost_ms = self.read(items, chunks[0].hints)
+        n_before = self.n_batches
+        answers, cost_ms = self.read(items, chunks[0].hints, is_one=len(chunks) == 1)
+        n_batches = max(1, self.n_batches - n_before)
         busy_ms = (time.monotonic() - began_s) * 1000
         all_failed = all(answer.error for answer in answers)
         self.n_failed_in_a_row = self.n_failed_in_a_row + 1 if all_failed else 0
-        first, *others = self._share(chunks, answers, cost_ms, busy_ms)
+        first, *others = self._share(chunks, answers, cost_ms, busy_ms, n_batches)
         return [replace(first, n_out_of_memory=self.n_out_of_memory - seen), *others]
 
-    def read(self, items: Sequence[Audio], hints: Hints) -> tuple[list[Recognition], int]:
-        """One recognition per item, and the padded milliseconds of the batches they were in."""
+    def read(
+        self, items: Sequence[Audio], hints: Hints, *, is_one: bool = False
+    ) -> tuple[list[Recognition], int]:
+        """One recognition per item, and the padded milliseconds of the batches they were in.
+
+        `is_one`: the items are one chunk, which the scheduler made for one batch.
+        """
         lengths_ms = [-(-len(item) // SAMPLES_PER_MS) for item in items]
         answers: dict[int, Recognition] = {}
         cost_ms = 0
         while len(answers) < len(items):
             packed_to_ms = self.budget_ms
-            batches = self._packed([i for i in range(len(items)) if i not in answers], lengths_ms)
+            left = [i for i in range(len(items)) if i not in answers]
+            batches = self._packed(left, lengths_ms, is_one=is_one)
             for batch, audios in zip(batches, self._ahead(items, batches), strict=True):
                 outcome = transcribe_or_halve(lambda some: self._counted(some, hints), audios)
                 answers.update(zip(batch, outcome.recognitions, strict=True))
@@ -145,10 +153,14 @@ class ChunkRunner:
         self.n_batches += 1
         return self._transcribe(batch, hints)
 
-    def _packed(self, indices: Sequence[int], lengths_ms: Sequence[int]) -> list[list[int]]:
-        """The indices in batches."""
+    def _packed(
+        self, indices: Sequence[int], lengths_ms: Sequence[int], *, is_one: bool
+    ) -> list[list[int]]:
+        """The indices in batches; those of one chunk in one, where the budget allows it."""
         own_ms = [lengths_ms[i] for i in indices]
-        batches = pack(own_ms, budget_ms=self.budget_ms, slack_ms=self.slack_ms)
+        whole = is_one and padded_ms(own_ms) <= self.budget_ms
+        slack_ms = self.budget_ms if whole else self.slack_ms
+        batches = pack(own_ms, budget_ms=self.budget_ms, slack_ms=slack_ms)
         return [[indices[k] for k in batch] for batch in batches]
 
     def _ahead(
@@ -180,7 +192,8 @@ class ChunkRunner:
             return None
         items = [item for chunk in chunks for item in chunk.items]
         lengths_ms = [length for chunk in chunks for length in chunk.lengths_ms]
-        [indices, *_] = self._packed(range(len(items)), lengths_ms) or [[]]
+        is_one = len(chunks) == 1
+        [indices, *_] = self._packed(range(len(items)), lengths_ms, is_one=is_one) or [[]]
         return indices, self._begun(self._copy_in, [items[i] for i in indices])
 
     def _begun(self, copy_in: CopyIn, batch: Sequence[Audio]) -> Sequence[Audio]:
@@ -199,6 +212,7 @@ class ChunkRunner:
         answers: Sequence[Recognition],
         cost_ms: int,
         busy_ms: float,
+        n_batches: int,
     ) -> list[ChunkResult]:
         """Each chunk's answers, and its part of the cost by its part of the audio."""
         total_ms = max(1, sum(sum(chunk.lengths_ms) for chunk in chunks))
@@ -216,6 +230,7 @@ class ChunkRunner:
                     busy_ms=busy_ms * part,
                     share=part,
                     audio_ms=sum(chunk.lengths_ms),
+                    n_batches=n_batches,
                 )
             )
         return results

@@ -36,7 +36,8 @@ class Submit:
 class Finished:
     """A chunk was answered by a replica that merged it with others into one batch or not.
 
-    `padded_ms` and `busy_ms` are the chunk's part of the batch; `share` is that part, 0..1.
+    `padded_ms` and `busy_ms` are the chunk's part of what was done at once; `share` is that part,
+    0..1.
     """
 
     order: int
@@ -44,6 +45,7 @@ class Finished:
     busy_ms: float
     replica: str = ""  # empty: not known
     share: float = 1.0
+    n_batches: int = 1  # more than one where the replica has less memory than its pool's budget
     audio_ms: int = 0  # of the chunk, without padding; this and the next are for the tallies
     n_out_of_memory: int = 0
 

@@ -120,7 +120,7 @@ class Ledger:
         request = self.requests.get(sent.order.request)
         if request is not None and request.over:
             del self.requests[request.name]
-        pool.learn(event.padded_ms, event.busy_ms, event.replica, event.share)
+        pool.learn(event)
 
     def lose(self, now_ms: float, event: Lost) -> tuple[str, tuple[int, ...]] | None:
         """The order's segments go again; returns those that are given up."""

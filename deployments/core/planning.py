@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from deployments.core.batching import worth_padding_to_ms
+
 TOLERANCE = 0.005  # of the time from now to the horizon
 MAX_PROBES = 24
-THRIFT = 0.5  # a segment joins a chunk from this part of its audio per time (0.7 and 1 are worse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +67,19 @@ def most_efficient(
     slope: float,
     budget_ms: int,
 ) -> int:
-    """How many segments from `start` to put into one chunk.
+    """How many segments from `start` to put into one chunk, which its replica computes as a batch.
 
-    `lengths_ms` fall. A further segment is worth its padding while it adds nearly as much audio
-    per time as the chunk has: a large overhead makes wide chunks, none chunks of equal lengths.
+    `lengths_ms` fall. The chunk ends where its padding is worth more than a further batch costs: a
+    large overhead makes wide chunks, none chunks of equal lengths.
     """
     longest_ms = max(1, lengths_ms[start])
     most = min(budget_ms // longest_ms or 1, len(lengths_ms) - start)
-    one_ms = longest_ms * slope
-    audio_ms, took_ms, n = float(longest_ms), overhead_ms + one_ms, 1
-    while n < most and lengths_ms[start + n] * took_ms >= THRIFT * audio_ms * one_ms:
+    slack_ms = overhead_ms / slope
+    audio_ms, n = longest_ms, 1
+    while n < most:
         audio_ms += lengths_ms[start + n]
-        took_ms += one_ms
+        if (n + 1) * longest_ms > worth_padding_to_ms(audio_ms, slack_ms):
+            break
         n += 1
     return n
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from deployments.core.events import Finished
 from deployments.core.planning import PoolSpec, Worker
 from deployments.core.roster import Roster
 from deployments.core.slots import Place, Slot
@@ -235,12 +236,13 @@ class PoolState:
             guessed.exchange(order, actual)
         return actual
 
-    def learn(self, padded_ms: int, busy_ms: float, replica: str, share: float) -> None:
-        """Takes a result's times; `share` is the chunk's part of its batch."""
-        if padded_ms <= 0 or not 0 < share <= 1:
+    def learn(self, done: Finished) -> None:
+        """Takes a result's times: those of the mean batch of what was done at once."""
+        share, n_batches = done.share, max(1, done.n_batches)
+        if done.padded_ms <= 0 or not 0 < share <= 1:
             return
-        whole_ms, took_ms = padded_ms / share, busy_ms / share
-        slot = self._roster.named(replica)
+        whole_ms, took_ms = (ms / share / n_batches for ms in (done.padded_ms, done.busy_ms))
+        slot = self._roster.named(done.replica)
         if slot is None or slot.number not in self.slots:
             self.speed.learn(whole_ms, took_ms, share)
             return

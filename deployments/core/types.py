@@ -150,6 +150,7 @@ class ChunkResult:
     share: float = 1.0  # its part of what the thread did at once; the two above are that part
     audio_ms: int = 0  # without padding
     n_out_of_memory: int = 0  # batches that did not fit; told with the first chunk of those taken
+    n_batches: int = 1  # in which it, and what was done at once with it, was computed
 
 
 @dataclass(frozen=True, slots=True)
