@@ -109,7 +109,7 @@ class Placing:
         for worker, part, last in parts:
             pool, slot = self._ledger.pools[worker.pool], worker.slot
             padded_ms = -part[0][0] * len(part)
-            held = not urgent and last and self._held(pool, slot, padded_ms)
+            held = not urgent and self._held(now_ms, pool, slot, padded_ms, last=last)
             if not held and pool.has_room(batches=batches, padded_ms=padded_ms, slot=slot):
                 start = request.backlog.find(-part[0][0], part[0][1])
                 stop = start + len(part)
@@ -151,8 +151,6 @@ class Placing:
                 if part is not None:
                     yield self._ledger.send_part(now_ms, request, pool, *part, slot)
                 self._ledger.enqueue(request)
-                if part is None:
-                    break
             faster += pool.total_rate
 
     def _bulk_part(
@@ -209,7 +207,7 @@ class Placing:
             while queue:
                 name, part, last = queue[0]
                 padded_ms = -part[0][0] * len(part)
-                if last and self._held(pool, slot, padded_ms):
+                if self._held(now_ms, pool, slot, padded_ms, last=last):
                     break
                 if not pool.has_room(batches=batches, padded_ms=padded_ms, slot=slot):
                     break
@@ -248,13 +246,18 @@ class Placing:
             yield from self._send_chunks(now_ms, request, chunks, workers, urgent=False)
             self._ledger.enqueue(request)
 
-    def _held(self, pool: PoolState, slot: int, padded_ms: int) -> bool:
-        """Whether a replica's last chunk waits until the replica has nothing else.
+    def _held(
+        self, now_ms: float, pool: PoolState, slot: int, padded_ms: int, *, last: bool
+    ) -> bool:
+        """Whether a chunk waits until its replica has nothing else.
 
         It may then still go to another, but the replica is idle until the order arrives: that
-        pays where the error of the chunk's expected time is the larger.
+        pays for the last one, and for any behind the first of a replica that nobody knows, where
+        the error of the time when it is done is the larger.
         """
-        return not pool.is_idle(slot) and pool.error_ms(padded_ms, slot) >= self._round_trip_ms
+        if pool.is_idle(slot) or not (last or pool.worker(now_ms, slot).doubt > DOUBT):
+            return False
+        return pool.error_ms(now_ms, padded_ms, slot) >= self._round_trip_ms
 
     def _fill_window(self, request: Request, pools: list[PoolState]) -> None:
         batch_ms = max(pool.spec.batch_audio_ms for pool in pools)

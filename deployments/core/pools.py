@@ -107,16 +107,32 @@ class PoolState:
         return count < batches or small
 
     def with_room(self, batches: int) -> Iterator[int]:
-        """Slots that may have a chunk, the first to be free first; 0 where any may have it."""
+        """Slots that may have a chunk, the first to be free first; 0 where any may have it.
+
+        In rounds, so that the next to be idle is filled first; one that is given nothing is left
+        out from then on.
+        """
         if not (self.has_names and self.slots):
-            while self.has_room(batches=batches) and (self.slots or not self.outstanding):
+            count = -1
+            while self._gets_more(count, batches):
+                count = len(self.outstanding)
                 yield 0
             return
-        for slot in list(self._roster.first()):
-            if not self.has_room(batches=batches):
-                return
-            while slot.number in self.slots and self._has_room(slot, batches, 0):
-                yield slot.number
+        slots = list(self._roster.first())
+        while slots and self.has_room(batches=batches):
+            kept = []
+            for slot in slots:
+                count = len(slot.orders)
+                if slot.number in self.slots and self._has_room(slot, batches, 0):
+                    yield slot.number
+                    if len(slot.orders) > count:
+                        kept.append(slot)
+            slots = kept
+
+    def _gets_more(self, count: int, batches: int) -> bool:
+        """Whether any may have a chunk, and was given one since there were so many."""
+        moved = len(self.outstanding) > count
+        return moved and self.has_room(batches=batches) and bool(self.slots or not self.outstanding)
 
     def first_with_room(self, batches: int, padded_ms: int) -> int | None:
         """The slot for a chunk that may go to any; 0 where orders have no names; None: no room."""
@@ -178,11 +194,17 @@ class PoolState:
         speed, budget_ms = self.speed, self.spec.batch_audio_ms
         return Worker(self.spec.name, up_ms, speed.overhead_ms, speed.slope, budget_ms)
 
-    def error_ms(self, padded_ms: int, number: int = 0) -> float:
-        """How far off the expected time of such a chunk may be, there or where it is free first."""
+    def error_ms(self, now_ms: float, padded_ms: int, number: int = 0) -> float:
+        """How far off the end of such a chunk may be, behind what that replica has already.
+
+        Of the replica that is free first where it is no slot's.
+        """
         slot = self._roster.find(number)
-        speed = self._speed_of(slot) if slot else self.speed
-        return speed.spread(padded_ms) * speed.chunk_ms(padded_ms)
+        if slot is None:
+            return self.speed.spread(padded_ms) * self.speed.chunk_ms(padded_ms)
+        speed = self._speed_of(slot)
+        took_ms = slot.will_be_free_ms(now_ms) - now_ms + speed.chunk_ms(padded_ms)
+        return speed.spread(padded_ms) * took_ms
 
     def _speed_of(self, slot: Slot) -> SpeedFit:
         if slot.speed.is_new:
