@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -17,7 +17,7 @@ Segments: TypeAlias = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A chunk that was lost with a replica: it goes again as it was, elsewhere where it can."""
+    """What was lost and goes again as it is, elsewhere where it can."""
 
     segments: Segments
     lengths_ms: tuple[int, ...]
@@ -69,6 +69,13 @@ class Backlog:
         self.window_ms += moved_ms
         self.later_ms -= moved_ms
 
+    def put_back(self, lengths_ms: Mapping[int, int]) -> None:
+        """Takes segments that were taken out before into the present window."""
+        for segment, length_ms in lengths_ms.items():
+            bisect.insort(self.window, (-length_ms, segment))
+        self.members.update(lengths_ms)
+        self.window_ms += sum(lengths_ms.values())
+
     def lengths_ms(self) -> list[int]:
         """Of the window, falling."""
         return [-negative for negative, _ in self.window]
@@ -115,22 +122,24 @@ class Request:
     def over(self) -> bool:
         return not self.waits and not self.open and not self.coming_ms
 
-    def lose(self, segments: Segments, lengths_ms: Sequence[int], pool: str) -> Segments:
-        """Lets the chunk go again, alone after the second loss; returns what is given up.
+    def lose(
+        self, lengths_ms: Mapping[int, int], pool: str, *, replica_lives: bool = False
+    ) -> Segments:
+        """Lets a lost chunk's segments go again; returns what is given up.
 
-        The first loss is the replica's; two are the chunk's. Then its segments go one by one, and
+        The first loss is the replica's: if that died the segments are planned anew, and where it
+        lives they go elsewhere together. Two losses are a segment's own: then it goes alone, and
         the one that is lost alone again is what kills. Together two of them might be lost with one.
         """
-        for segment in segments:
+        for segment in lengths_ms:
             self.deaths[segment] = self.deaths.get(segment, 0) + 1
-        suspects = [s for s in segments if self.deaths[s] >= 2]
-        if not suspects:
-            self.retries.append(Retry(segments, tuple(lengths_ms), pool))
-            return ()
-        if len(segments) == 1:
-            return segments
-        self.retries += [
-            Retry((s,), (ms,), pool, suspect=True)
-            for s, ms in zip(segments, lengths_ms, strict=True)
-        ]
+        suspects = {s: ms for s, ms in lengths_ms.items() if self.deaths[s] >= 2}
+        if len(lengths_ms) == 1 and suspects:
+            return tuple(suspects)
+        others = {s: ms for s, ms in lengths_ms.items() if s not in suspects}
+        if others and replica_lives:
+            self.retries.append(Retry(tuple(others), tuple(others.values()), pool))
+        else:
+            self.backlog.put_back(others)
+        self.retries += [Retry((s,), (ms,), pool, suspect=True) for s, ms in suspects.items()]
         return ()

@@ -137,7 +137,9 @@ class Ledger:
         if request is None or not lost:
             return None
         lengths_ms = dict(zip(order.segments, sent.lengths_ms, strict=True))
-        given_up = request.lose(lost, [lengths_ms[s] for s in lost], order.pool)
+        again = {s: lengths_ms[s] for s in lost}
+        given_up = request.lose(again, order.pool, replica_lives=event.replica_lives)
+        self.version += 1
         self.waiting_ms += sum(lengths_ms[s] for s in lost if s not in given_up)
         self.enqueue(request)
         return (order.request, given_up) if given_up else None

@@ -14,6 +14,7 @@ all finish together (`core/planning.py`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from deployments.core.backlog import Request
 from deployments.core.events import (
@@ -164,9 +165,23 @@ class Scheduler:
         if request.over:
             del self._requests[event.request]
 
-    def _lose(self, now_ms: float, event: Lost) -> Iterable[Action]:
-        lost = self._ledger.lose(now_ms, event)
-        return [GiveUp(*lost)] if lost else []
+    def _lose(self, now_ms: float, event: Lost) -> Iterator[Action]:
+        """What is given up; with a replica that died, all that it had is lost.
+
+        Its other chunks may be on their way still, and would wait for its replacement.
+        """
+        sent = self._ledger.orders.get(event.order)
+        if sent is None:
+            return
+        replica = event.replica or sent.order.replica
+        lost = [event.order]
+        if replica and not event.replica_lives:
+            orders = self._ledger.orders.items()
+            lost += [n for n, s in orders if s.order.replica == replica and n != event.order]
+        for number in lost:
+            given_up = self._ledger.lose(now_ms, replace(event, order=number, replica=replica))
+            if given_up:
+                yield GiveUp(*given_up)
 
     def _cancel(self, now_ms: float, name: str) -> None:
         request = self._requests.pop(name, None)
