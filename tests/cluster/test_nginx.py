@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,9 @@ from deployments.config import AppConfig, Limits
 from deployments.serve import load_config
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-CONF = (ROOT / "cluster" / "nginx" / "nginx.conf").read_text("utf-8")
+CONF_FILE = ROOT / "cluster" / "nginx" / "nginx.conf"
+CONF = CONF_FILE.read_text("utf-8")
+NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 DEPLOYED = load_config(ROOT / "serve_config.yaml")
 
 
@@ -43,7 +48,28 @@ def test_a_post_is_not_repeated_once_something_was_sent() -> None:
 def test_the_ports_are_those_that_are_deployed() -> None:
     document = yaml.safe_load((ROOT / "serve_config.yaml").read_text("utf-8"))
 
-    ports = set(re.findall(r"server node-\d+:(\d+)", CONF))
+    ports = set(re.findall(r"server [\d.]+:(\d+)", CONF))
 
     assert document["proxy_location"] == "EveryNode"
     assert ports == {str(document["http_options"]["port"])}
+
+
+@pytest.mark.skipif(NGINX is None, reason="nginx is not installed (apt-get install nginx-light)")
+def test_nginx_takes_the_file_as_it_is(tmp_path: Path) -> None:
+    assert NGINX is not None
+    logs = "access_log off; error_log stderr;"  # those compiled in are root's
+    text = CONF.replace("http {", f"http {{ {logs} {temp_paths(tmp_path)}")
+    (tmp_path / "nginx.conf").write_text(text, "utf-8")
+    command = [NGINX, "-t", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"), "-e", "stderr"]
+
+    done = subprocess.run(
+        [*command, "-g", f"pid {tmp_path}/pid;"], capture_output=True, text=True, timeout=30
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+def temp_paths(folder: Path) -> str:
+    """Directives that put nginx's temporary files where anybody may write."""
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return "".join(f"{kind}_temp_path {folder}/{kind}; " for kind in kinds)

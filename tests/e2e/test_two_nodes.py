@@ -106,8 +106,8 @@ class nginx_before:
         self._url = f"http://127.0.0.1:{port}"
         text = CONF.read_text("utf-8")
         for old, new in {
-            "node-1:8000": f"127.0.0.1:{ports[0]}",
-            "node-2:8000": f"127.0.0.1:{ports[1]}",
+            "10.0.0.11:8000": f"127.0.0.1:{ports[0]}",
+            "10.0.0.12:8000": f"127.0.0.1:{ports[1]}",
             "listen 80;": f"listen 127.0.0.1:{port};",
             "http {": "http { access_log off; "
             + "".join(
