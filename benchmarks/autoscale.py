@@ -147,7 +147,7 @@ def draw(
     """Load and speed, replicas, and the drain time of the backlog, one column a day."""
     from matplotlib.figure import Figure  # a second, and only where somebody wants a picture
 
-    figure = Figure(figsize=(12, 8), layout="constrained")
+    figure = Figure(figsize=(11, 7), layout="constrained")
     rows = figure.subplots(3, len(days), sharex=True, squeeze=False)
     for column, (name, trace) in enumerate(days.items()):
         hours = [m.now_s / 3600 for m in trace]
@@ -164,4 +164,4 @@ def draw(
         drain.set(ylabel="seconds", xlabel="hour")
         for axes in (load, replicas, drain):
             axes.legend(loc="upper right", fontsize="small")
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=80)

@@ -67,9 +67,9 @@ def test_the_cheap_pool_grows_first_and_dearer_ones_where_it_is_not_enough() -> 
 
 
 @pytest.mark.slow
-def test_bursts_make_the_fleet_grow_and_go_once_each() -> None:
-    n_hours = 3
-    outcome, _ = played("T4:8,L4:4,A100:2", bursts(n_hours, audio_hours=40))
+@pytest.mark.parametrize(("n_hours", "audio_hours"), [(3, 40.0), (24, 10.0)], ids=["3 h", "a day"])
+def test_bursts_make_the_fleet_grow_and_go_once_each(n_hours: int, audio_hours: float) -> None:
+    outcome, _ = played("T4:8,L4:4,A100:2", bursts(n_hours, audio_hours=audio_hours))
 
     counts = [(s.at_ms, sum(s.replicas.values())) for s in outcome.samples]
     steps = [later - sooner for (_, sooner), (_, later) in pairwise(counts) if later != sooner]
