@@ -64,6 +64,10 @@ BENCHMARKS = {
         "benchmarks.dispatch_on_ray:run",
         "The same on real Ray: five fake nodes, sleeping engines, real audio; deaths.",
     ),
+    "short_requests": Benchmark(
+        "benchmarks.short_requests:run",
+        "95th percentile of short requests with and without a file of 10 hours; --real: on Ray.",
+    ),
     "padding": Benchmark(
         "benchmarks.padding:run",
         "Padding in a replica's batches: an hour, and 1, 8 and 64 short requests (simulated).",

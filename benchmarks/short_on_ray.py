@@ -1,0 +1,149 @@
+"""The half of `benchmarks short_requests` that runs on real Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from ray import serve
+
+from benchmarks.dispatch_fleets import in_ms, rate, segments_s
+from benchmarks.dispatch_on_ray import FLEET, PRIOR_ERROR, WARM_UP
+from benchmarks.results import Figures
+from benchmarks.short_requests import P95, arrivals, fastest_chunk_ms
+from benchmarks.sleeping_cluster import (
+    CARDS,
+    STAGE_CPUS,
+    config,
+    prompt,
+    sleeping_cluster,
+    wrong_priors,
+)
+from cluster.simulate import percentile
+from deployments.app import stages
+from deployments.calls import HandleCalls
+from deployments.core.segments import segment_audio
+from deployments.core.types import SAMPLES_PER_MS, Audio, Hints, Segment
+from deployments.engines.fake import fingerprint
+from deployments.fanout import fan_out
+
+SLOW_DOWN = 12.0  # four short requests a second: two cores carry the messages
+MEASURED_S = 45.0
+LEAD_S = 3.0  # the file is under way before the first short request
+FILE_S = 4 * 3600.0  # more than the fleet can do meanwhile
+READY_S = 90.0
+LIMIT_S = 300.0
+
+
+class Traffic:
+    """Stands where the router stands: recordings of noise in memory, many at a time."""
+
+    def __init__(self, calls: dict[str, Any], audio_s: int) -> None:
+        self._calls = HandleCalls(**calls)
+        rng = np.random.default_rng(0)
+        self._audio: Audio = rng.integers(-3000, 3000, audio_s * 16_000, dtype=np.int16)
+
+    async def replicas(self) -> int:
+        """Running ones of all pools, as the dispatcher counts them."""
+        pools = (await self._calls.snapshot())["pools"]
+        return sum(int(pool["replicas"]) for pool in pools.values())
+
+    async def play(
+        self, shorts: Sequence[tuple[float, Sequence[int]]], told: str, beside: Sequence[int] = ()
+    ) -> list[float]:
+        """Latencies in seconds of recordings that come at their times, beside a file or not.
+
+        The file is given up at the end. Raises ValueError where it was done before, or where a
+        segment did not come once and as it was sent.
+        """
+        file = asyncio.create_task(self._recognise(beside, told)) if beside else None
+        await asyncio.sleep(LEAD_S if beside else 0)
+        try:
+            took_s = await asyncio.gather(*(self._at(*short, told) for short in shorts))
+            if file is not None and file.done():
+                raise ValueError("The file was done before the short requests.")
+        finally:
+            if file is not None:
+                file.cancel()
+                await asyncio.wait({file})
+        return list(took_s)
+
+    async def _at(self, at_s: float, lengths_ms: Sequence[int], told: str) -> float:
+        await asyncio.sleep(at_s)
+        return await self._recognise(lengths_ms, told)
+
+    async def _recognise(self, lengths_ms: Sequence[int], told: str) -> float:
+        ends_ms = list(accumulate(lengths_ms))
+        spans = zip([0, *ends_ms[:-1]], ends_ms, strict=True)
+        segments = [Segment(i, *span) for i, span in enumerate(spans)]
+        audio = self._audio[: ends_ms[-1] * SAMPLES_PER_MS]
+        began_s = time.monotonic()
+        heard: Counter[tuple[int, str]] = Counter()
+        request = f"r{time.monotonic_ns()}-{len(segments)}"
+        source = _at_once(segments)
+        async for some in fan_out(request, source, audio, Hints(prompt=told), self._calls):
+            heard.update((i, answer.recognition.text) for i, answer in some.items())
+        took_s = time.monotonic() - began_s
+        if heard != Counter((s.index, fingerprint(segment_audio(audio, s))) for s in segments):
+            raise ValueError("A segment did not come once and as it was sent.")
+        return took_s
+
+
+async def _at_once(segments: list[Segment]) -> AsyncGenerator[list[Segment]]:
+    yield segments
+
+
+def on_ray(*, measured_s: float = MEASURED_S, seed: int = 0) -> Figures:
+    """The figures on a cluster that is started for them."""
+    found = measure(measured_s=measured_s, seed=seed)
+    return {
+        "real_short_p95_ms": round(found.alone_ms, 1),
+        "real_short_p95_beside_ms": round(found.beside_ms, 1),
+        "real_short_chunk_of_fastest_ms": round(found.chunk_ms, 1),
+        "real_short_p95_over_bar": round(found.over_bar, 2),
+    }
+
+
+def measure(*, measured_s: float = MEASURED_S, seed: int = 0) -> P95:
+    """The same short requests without a file and beside one, on warm pools."""
+    cards = tuple(CARDS[name] for name in FLEET)
+    told = prompt(CARDS, slow_down=SLOW_DOWN)
+    shorts = arrivals(rate(cards) / SLOW_DOWN, time_s=measured_s, seed=seed)
+    file = in_ms(segments_s(FILE_S, random.Random(seed)))
+    with sleeping_cluster():
+        traffic = deployed()
+        warm = random.Random(7)
+        for _ in range(WARM_UP):
+            lengths_ms = in_ms(segments_s(warm.choice((60, 120, 600)), warm))
+            traffic.play.remote([(0.0, lengths_ms)], told).result(timeout_s=LIMIT_S)
+        alone_s, beside_s = (
+            sorted(traffic.play.remote(shorts, told, beside).result(timeout_s=LIMIT_S))
+            for beside in ((), file)
+        )
+    return P95(
+        percentile(alone_s, 95) * 1000,
+        percentile(beside_s, 95) * 1000,
+        fastest_chunk_ms(cards, cards) * SLOW_DOWN,
+    )
+
+
+def deployed() -> Any:
+    """The handle of `Traffic`, once all replicas of its pools are counted."""
+    settings = config(wrong_priors(1, error=PRIOR_ERROR), slow_down=SLOW_DOWN)
+    kind = serve.deployment(
+        name="Traffic", max_ongoing_requests=4, ray_actor_options={"num_cpus": STAGE_CPUS}
+    )
+    application = kind(Traffic).bind(stages(settings), int(FILE_S) + 60)
+    handle = serve.run(application, name="short", route_prefix=None)
+    deadline_s = time.monotonic() + READY_S
+    while handle.replicas.remote().result(timeout_s=READY_S) != len(FLEET):
+        if time.monotonic() > deadline_s:
+            raise TimeoutError("The pools never were complete.")
+        time.sleep(0.2)
+    return handle
