@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 PAUSE = np.zeros(16_000, np.int16)
 POOLS = ("cheap", "dear")
 DRAIN_S = 10.0
+CHEAP_ALONE_S = 8 * 60 / (2 * 5)  # eight minutes of speech on two replicas of the cheap pool
 
 
 def two_pools() -> AppConfig:
@@ -105,6 +106,7 @@ def test_pools_grow_cheap_first_drain_and_shrink_to_nothing(url: str) -> None:
 
     assert len(set(texts)) == 1
     assert texts[0]
+    assert drained_s < CHEAP_ALONE_S
     assert watch.first_s("cheap") < watch.first_s("dear")
     counts = {name: [now.get(name, 0) for _, now in watch.seen] for name in POOLS}
     assert max(counts["cheap"]) == 2
