@@ -11,7 +11,8 @@ from deployments.core.types import Audio, Recognition
 
 logger = logging.getLogger("ray.serve")
 
-MAX_WASTE = 0.08  # padding, as a part of a batch's audio
+MAX_WASTE = 0.06  # padding, as a part of a batch's audio
+SLACK_PART = 0.75  # of a further batch's cost: hardly more time than with all, and less padding
 SLACK_MS = 2000  # padding that is worth taking where a batch's cost is not known
 
 
@@ -21,12 +22,12 @@ def padded_ms(lengths_ms: Sequence[int]) -> int:
 
 
 def worthwhile_slack_ms(overhead_ms: float, speed: float) -> int:
-    """Padding, in audio, that takes no longer than one more batch.
+    """Padding, in audio, that is taken rather than one more batch.
 
     `overhead_ms` is what any batch takes, `speed` the audio per time beside it. Lengths that fall
     evenly take the least time in batches whose padding costs as much as a batch.
     """
-    return round(max(SLACK_MS, overhead_ms * speed))
+    return round(max(SLACK_MS, SLACK_PART * overhead_ms * speed))
 
 
 def worth_padding_to_ms(audio_ms: float, slack_ms: float) -> float:

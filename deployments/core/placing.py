@@ -11,7 +11,7 @@ from deployments.core.backlog import Request
 from deployments.core.events import Order
 from deployments.core.ledger import Ledger
 from deployments.core.planning import Chunk, Worker, most_efficient, plan
-from deployments.core.pools import OUTSTANDING_BATCHES, URGENT_BATCHES, PoolState
+from deployments.core.pools import DOUBT, OUTSTANDING_BATCHES, URGENT_BATCHES, PoolState
 from deployments.core.retrying import send_again
 
 WINDOW_BATCHES = 8  # of the largest pool, at the least
@@ -22,9 +22,8 @@ REPLAN = 0.10  # a plan is made anew after this part of its time
 REPLAN_UNEVEN = 0.02  # and after this part if a replica has nothing while work waits for another
 PLAN_REST_MS = 0.05  # for every replica between two plans: one costs about a fifth of that
 START_PAYS = 2.0  # a pool at zero is started where all takes so many times as long as its start
-DOUBT = 0.15  # a pool whose speed is less known than this gets smaller chunks,
-PROBE_OVERHEADS = 4  # of so many overheads at the least, or a quarter of the time it will all take
-INTERACTIVE_SHARE = 0.5  # of a chunk's budget, for the others while interactive requests come
+PROBE_OVERHEADS = 4  # an unknown replica's chunk is of so many at the least, or of a quarter of all
+SMALL = 0.5  # of a chunk's budget, for the others while interactive requests come
 INTERACTIVE_MS = 10_000.0  # so long after the last of them
 LEAST_WORKERS = 32  # of each pool in a plan, or as many as there are segments
 MOST_INTERACTIVE = 16  # requests looked at in one event
@@ -142,6 +141,8 @@ class Placing:
             start_ms = pool.spec.start_ms + pool.full_chunk_ms
             pays = bool(pool.slots) or horizon_ms > now_ms + START_PAYS * start_ms
             for slot in pool.with_room(batches) if pays else ():
+                if not pool.is_idle(slot) and pool.is_unknown(pool.spec.batch_audio_ms, slot):
+                    continue  # what it has may take twice as long as thought
                 request = self._ledger.pop_other()
                 if request is None:
                     return
@@ -166,7 +167,7 @@ class Placing:
         window = request.backlog.window
         time_ms = (horizon_ms - worker.free_ms) / 2
         in_time_ms = int((time_ms - worker.overhead_ms) / worker.slope)
-        budget_ms = min(self._budget_ms(now_ms, pool), in_time_ms)
+        budget_ms = min(self._budget_ms(now_ms, pool, worker.slot), in_time_ms)
         start = min(int(place * len(window)), len(window) - 1)
         while start and (len(window) - start + 1) * -window[start - 1][0] <= budget_ms:
             start -= 1
@@ -255,7 +256,7 @@ class Placing:
         pays for the last one, and for any behind the first of a replica that nobody knows, where
         the error of the time when it is done is the larger.
         """
-        if pool.is_idle(slot) or not (last or pool.worker(now_ms, slot).doubt > DOUBT):
+        if pool.is_idle(slot) or not (last or pool.is_unknown(padded_ms, slot)):
             return False
         return pool.error_ms(now_ms, padded_ms, slot) >= self._round_trip_ms
 
@@ -270,10 +271,14 @@ class Placing:
         """Whether interactive requests come, so that the others must not be in their way."""
         return now_ms - self._interactive_seen_ms < INTERACTIVE_MS
 
-    def _budget_ms(self, now_ms: float, pool: PoolState) -> int:
-        """A chunk's budget for requests that are not interactive."""
-        share = INTERACTIVE_SHARE if self._gives_way(now_ms) else 1.0
-        return int(pool.spec.batch_audio_ms * share)
+    def _budget_ms(self, now_ms: float, pool: PoolState, slot: int = 0) -> int:
+        """A chunk's budget for requests that are not interactive.
+
+        An unknown replica is known sooner, and nobody waits long behind it, if its chunk is small.
+        """
+        full_ms = pool.spec.batch_audio_ms
+        is_unknown = slot and pool.is_unknown(full_ms, slot)
+        return int(full_ms * (SMALL if is_unknown or self._gives_way(now_ms) else 1.0))
 
     def _batches(self, now_ms: float) -> int:
         """How many of their chunks a replica may have."""

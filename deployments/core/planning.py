@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from deployments.core.batching import worth_padding_to_ms
+from deployments.core.batching import SLACK_PART, worth_padding_to_ms
 
 TOLERANCE = 0.005  # of the time from now to the horizon
 MAX_PROBES = 24
@@ -69,12 +69,12 @@ def most_efficient(
 ) -> int:
     """How many segments from `start` to put into one chunk, which its replica computes as a batch.
 
-    `lengths_ms` fall. The chunk ends where its padding is worth more than a further batch costs: a
+    `lengths_ms` fall. The chunk ends where its padding costs nearly as much as a further batch: a
     large overhead makes wide chunks, none chunks of equal lengths.
     """
     longest_ms = max(1, lengths_ms[start])
     most = min(budget_ms // longest_ms or 1, len(lengths_ms) - start)
-    slack_ms = overhead_ms / slope
+    slack_ms = SLACK_PART * overhead_ms / slope
     audio_ms, n = longest_ms, 1
     while n < most:
         audio_ms += lengths_ms[start + n]

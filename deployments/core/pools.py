@@ -16,6 +16,7 @@ from deployments.core.slots import Place, Slot
 from deployments.core.speeds import SpeedFit
 
 OUTSTANDING_BATCHES = 2  # per replica: one computing, one being copied in (measured: DESIGN 3)
+DOUBT = 0.15  # a replica is unknown where a chunk's time is less known than this, relative
 URGENT_BATCHES = 3  # for interactive chunks, so that they need not wait for room
 
 
@@ -193,6 +194,15 @@ class PoolState:
         up_ms = max(now_ms, since_ms + self.spec.start_ms) + self.work_ms
         speed, budget_ms = self.speed, self.spec.batch_audio_ms
         return Worker(self.spec.name, up_ms, speed.overhead_ms, speed.slope, budget_ms)
+
+    def is_unknown(self, padded_ms: int, number: int = 0) -> bool:
+        """Whether the time of such a chunk is little known there, or where it is free first.
+
+        What is learned of no replica in particular, where results have no names, is of all.
+        """
+        slot = self._roster.find(number)
+        own = self._speed_of(slot) if slot else self.speed
+        return min(own.doubt(padded_ms), self.speed.doubt(padded_ms)) > DOUBT
 
     def error_ms(self, now_ms: float, padded_ms: int, number: int = 0) -> float:
         """How far off the end of such a chunk may be, behind what that replica has already.

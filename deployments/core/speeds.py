@@ -12,7 +12,6 @@ import math
 PRIOR_ERROR = 0.5  # standard deviation of a prior, relative: wrong by 30 % is no surprise
 NOISE = 0.1  # of one result, relative
 FORGET = 0.99  # older results count less: 100 of them weigh about as much as for ever
-RISK_PART = 0.4  # of the expected maximum of so many draws; all of it leaves too much for later
 MIN_OVERHEAD_MS = 1.0
 LEAST = 0.02  # of what was thought before: neither figure is fitted below
 FACTORS = (0.05, 20.0)  # a result beyond these says that something else happened
@@ -69,7 +68,7 @@ class SpeedFit:
 
     def risk(self, n_workers: int, padded_ms: float) -> float:
         """How much longer than expected, relative, the last of so many chunks may well take."""
-        return RISK_PART * math.sqrt(2 * math.log(max(n_workers, 1))) * self.spread(padded_ms)
+        return math.sqrt(2 * math.log(max(n_workers, 1))) * self.spread(padded_ms)
 
     def spread(self, padded_ms: float) -> float:
         """The standard deviation of such a chunk's time, relative: noise and doubt."""
