@@ -198,10 +198,13 @@ class PoolState:
     def is_unknown(self, padded_ms: int, number: int = 0) -> bool:
         """Whether the time of such a chunk is little known there, or where it is free first.
 
-        What is learned of no replica in particular, where results have no names, is of all.
+        What is learned of no replica in particular, where results have no names, is of all. False
+        where none runs: it will have answered nothing when it has started, however long one waits.
         """
         slot = self._roster.find(number)
-        own = self._speed_of(slot) if slot else self.speed
+        if slot is None:
+            return False
+        own = self._speed_of(slot)
         return min(own.doubt(padded_ms), self.speed.doubt(padded_ms)) > DOUBT
 
     def error_ms(self, now_ms: float, padded_ms: int, number: int = 0) -> float:
