@@ -11,8 +11,9 @@ from deployments.core.backlog import Request
 from deployments.core.events import Order
 from deployments.core.ledger import Ledger
 from deployments.core.planning import Chunk, Worker, most_efficient, plan
-from deployments.core.pools import DOUBT, OUTSTANDING_BATCHES, URGENT_BATCHES, PoolState
+from deployments.core.pools import OUTSTANDING_BATCHES, URGENT_BATCHES, PoolState
 from deployments.core.retrying import send_again
+from deployments.core.speeds import DOUBT
 
 WINDOW_BATCHES = 8  # of the largest pool, at the least
 WINDOW_TIME_MS = 5_000.0  # a fast cluster's window takes so long: wider ones pad less

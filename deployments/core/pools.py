@@ -13,10 +13,9 @@ from deployments.core.events import Finished
 from deployments.core.planning import PoolSpec, Worker
 from deployments.core.roster import Roster
 from deployments.core.slots import Place, Slot
-from deployments.core.speeds import SpeedFit
+from deployments.core.speeds import DOUBT, SpeedFit
 
 OUTSTANDING_BATCHES = 2  # per replica: one computing, one being copied in (measured: DESIGN 3)
-DOUBT = 0.15  # a replica is unknown where a chunk's time is less known than this, relative
 URGENT_BATCHES = 3  # for interactive chunks, so that they need not wait for room
 
 

@@ -11,6 +11,8 @@ import math
 
 PRIOR_ERROR = 0.5  # standard deviation of a prior, relative: wrong by 30 % is no surprise
 NOISE = 0.1  # of one result, relative
+DOUBT = 0.15  # a replica is unknown where a chunk's time is less known than this, relative
+RISK_PART = 0.4  # that is reserved for a known one: all leaves too much for later (measured)
 FORGET = 0.99  # older results count less: 100 of them weigh about as much as for ever
 MIN_OVERHEAD_MS = 1.0
 LEAST = 0.02  # of what was thought before: neither figure is fitted below
@@ -68,7 +70,8 @@ class SpeedFit:
 
     def risk(self, n_workers: int, padded_ms: float) -> float:
         """How much longer than expected, relative, the last of so many chunks may well take."""
-        return math.sqrt(2 * math.log(max(n_workers, 1))) * self.spread(padded_ms)
+        reserved = 1.0 if self.doubt(padded_ms) > DOUBT else RISK_PART
+        return reserved * math.sqrt(2 * math.log(max(n_workers, 1))) * self.spread(padded_ms)
 
     def spread(self, padded_ms: float) -> float:
         """The standard deviation of such a chunk's time, relative: noise and doubt."""
