@@ -22,6 +22,7 @@ import typer
 from benchmarks import gpu_measures as measures
 from benchmarks.gpu_checks import Bench, agreements, out_of_memory
 from benchmarks.gpu_funasr import against_funasr
+from benchmarks.gpu_graphs import graphs
 from benchmarks.gpu_pipeline import NO_HINTS, Pipeline, Run, Setup, batches_of, chunk_of
 from benchmarks.gpu_replicas import rtfx_of, run_replicas
 from benchmarks.model_files import asr_tokens, punctuation_tokens
@@ -227,5 +228,6 @@ SECTIONS: dict[str, Callable[[Bench], Figures]] = {
     "gaps": gaps,
     "agreement": agreements,
     "oom": out_of_memory,
+    "graphs": graphs,
     "replicas": replicated,
 }

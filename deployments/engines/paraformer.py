@@ -169,8 +169,7 @@ class Paraformer:
 
     def encode(self, features: Tensor, frames: Rows) -> Encoded:
         """Encoder and predictor over a batch; waits for a GPU once."""
-        hidden = encode(self._model.encoder, self._placed(features, frames), frames, self._dtype)
-        hidden = hidden.float()
+        hidden = self.hidden(features, frames).float()
         predictor = self._model.predictor
         alphas = frame_weights(predictor, hidden, frames)
         alphas = add_tail(alphas, frames, predictor.tail_threshold)
@@ -187,6 +186,10 @@ class Paraformer:
             # alone: a sum over padding is rounded in another order
             n_tokens[row] = alphas[row, : lengths[row] + 1].clone().sum().floor().long()
         return Encoded(hidden, frames, alphas, upsampled, n_tokens, found, doubtful)
+
+    def hidden(self, features: Tensor, frames: Rows) -> Tensor:
+        """The encoder alone: its hidden frames, (n_rows, dim) of the engine's dtype."""
+        return encode(self._model.encoder, self._placed(features, frames), frames, self._dtype)
 
     def _rows(self, lengths: Sequence[int]) -> Rows:
         return Rows(lengths, self._device, by_item=self._by_item)
