@@ -32,6 +32,7 @@ from deployments.weights.store import ensure
 CLIPS = EXTRA / "audio"
 CLIENT_TIMEOUT_S = 3600.0
 DTYPE = "int8"
+DEFAULT_MODEL = "whisper-small"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,9 @@ class Outcome:
 
 def run(
     model: Annotated[
-        str, typer.Option(help="Whisper model: whisper-small, whisper-tiny-cpp.")
-    ] = "whisper-small",
+        list[str] | None,
+        typer.Option(help="Of models.asr, whisper-small where none is named; repeatable."),
+    ] = None,
     clips: Annotated[Path, typer.Option(help="Directory with clips.json.")] = CLIPS,
     meeting: Annotated[bool, typer.Option(help="Read the sample meeting too.")] = True,
     limit: Annotated[int, typer.Option(help="Clips to read at most; 0: all.")] = 0,
@@ -63,9 +65,15 @@ def run(
         int, typer.Option(help="Cores of each side; the pool says its threads.")
     ] = 2,
 ) -> Figures:
-    """Character error rate of a Whisper model through HTTP and of its engine directly."""
+    """Character error rate of each model through HTTP and of its engine directly."""
     sets = {"clips": clip_cases(clips, limit=limit), "demo": demo_cases()}
     sets |= {"meeting": [meeting_case()]} if meeting else {}
+    names = model or [DEFAULT_MODEL]
+    return of_models({name: measured(name, sets, threads) for name in names})
+
+
+def measured(model: str, sets: dict[str, list[Case]], threads: int) -> Figures:
+    """One model's figures."""
     models = Models(asr=model, punctuation=None)
     pool = cpu_pool(threads)
     config = AppConfig(models=models, pools={POOL: pool}, dtype=DTYPE)
@@ -86,6 +94,18 @@ def run(
             }
     Console(stderr=True).print(table(outcomes))
     return figures_of(outcomes) | {"model": model, "engine": identify(model).family}
+
+
+def of_models(found: dict[str, Figures]) -> Figures:
+    """One model's figures as they are; of several each under its name, and the least equality."""
+    if len(found) == 1:
+        return next(iter(found.values()))
+    figures: Figures = {
+        "pipeline_equals_engine": min(int(f["pipeline_equals_engine"]) for f in found.values())
+    }
+    for model, own in found.items():
+        figures |= {f"{key}_{model}": value for key, value in own.items() if key != "model"}
+    return figures
 
 
 def clip_cases(directory: Path, *, limit: int) -> list[Case]:

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.served_accuracy import Case, Outcome, clip_cases, figures_of, meeting_case
+from benchmarks.served_accuracy import (
+    Case,
+    Outcome,
+    clip_cases,
+    figures_of,
+    meeting_case,
+    of_models,
+)
 
 
 def outcome(reference: str | None, service: str, direct: str) -> Outcome:
@@ -35,6 +42,17 @@ def test_a_recording_without_a_reference_has_no_error_rate_but_counts_as_read() 
     assert "cer_demo" not in figures
     assert figures["files_demo"] == 1
     assert figures["pipeline_equals_engine"] == 0
+
+
+def test_several_models_stand_side_by_side() -> None:
+    small = figures_of({"clips": [outcome("今天天气", "今天天汽", "今天天汽")]})
+    tiny = figures_of({"clips": [outcome("今天天气", "今天", "昨天")]})
+
+    both = of_models({"small": small, "tiny": tiny})
+
+    assert (both["cer_clips_small"], both["cer_clips_tiny"]) == (0.25, 0.5)
+    assert both["pipeline_equals_engine"] == 0
+    assert of_models({"small": small}) == small
 
 
 def test_nothing_read_is_not_called_equal() -> None:
