@@ -16,7 +16,8 @@ scheduler names it. How much of a figure is noise, and how much is learning:
 under the noise. No lower bound: another scheduler may do better.
 `bound_...` is one, of what any scheduler can expect that knows every speed, and `bound_cold_...` of
 any that knows the priors (`benchmarks/dispatch_bounds.py`), over the same plan; that on fleets of
-many GPUs only, for of few it matters more how lucky they are.
+many GPUs only, for of few it matters more how lucky they are. `fluid_...`: planned for pieces of
+any length, every speed known.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.dispatch_bounds import bound_known_s, bound_unknown_s
+from benchmarks.dispatch_bounds import bound_known_s, bound_unknown_s, fluid_s
 from benchmarks.dispatch_fleets import (
     A100,
     FLEETS,
@@ -68,6 +69,7 @@ WORST = (
     "cold",
     "bound",
     "bound_cold",
+    "fluid",
     "pow2_over_plan",
     "pow2_cold",
     "floor_static",
@@ -75,6 +77,7 @@ WORST = (
 )
 MANY = 20  # GPUs
 BOUND_WITHIN = 3.0  # plans
+FLUID_SHARE = 0.8  # 0.7 and 0.9 are worse on the largest fleet
 
 
 def spec(name: str, gpu: Gpu) -> PoolSpec:
@@ -187,6 +190,7 @@ class Measured:
                 "over_plan": warm_s / plan_s,
                 "bound": known_bound_s / plan_s,
                 "bound_cold": cold_bound_s / plan_s,
+                "fluid": fluid_s(sum(lengths), self.actual, FLUID_SHARE, rng) / plan_s,
                 "cold": self.makespan_s(self.truths, lengths) / plan_s,
                 "pow2_over_plan": pow2_s / plan_s,
                 "pow2_cold": self.makespan_s(self.truths, lengths, "pow2") / plan_s,

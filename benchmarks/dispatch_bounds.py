@@ -10,6 +10,8 @@ own would be done every second time.
 
 from __future__ import annotations
 
+import heapq
+import random
 from collections import Counter
 from collections.abc import Sequence
 from statistics import NormalDist
@@ -89,3 +91,56 @@ def _expected(
         ours = np.where(took_s <= time_s, audio_s[:, None] + np.interp(left_s, times_s, done), 0.0)
         total += ours.mean(axis=1)
     return total / len(gpus)
+
+
+def fluid_s(audio_s: float, fleet: Fleet, share: float, rng: random.Random) -> float:
+    """Makespan under noise where audio comes in pieces of any length and every speed is known.
+
+    No bound, but what a planner of this kind can do at best: a GPU that is free takes a batch that
+    fills `share` of the time to the end that all can reach together, as it looks by then.
+    """
+    free_s = dict.fromkeys(range(len(fleet)), 0.0)  # as expected, of those that work
+    ends: list[tuple[float, int]] = []
+    now_s = last_s = end_s = 0.0
+    left_s = audio_s
+    while True:
+        if left_s > 0:
+            end_s = _common_end_s(left_s, fleet, share, [max(now_s, at) for at in free_s.values()])
+        working = {i for _, i in ends}
+        for i, gpu in enumerate(fleet):
+            batch_s = _batch_s(gpu, share * (end_s - now_s))
+            if i not in working and left_s > 0 and batch_s > 0:
+                batch_s = min(left_s, batch_s)
+                left_s -= batch_s
+                took_s = gpu.overhead_s + batch_s / gpu.speed
+                free_s[i] = now_s + took_s
+                heapq.heappush(ends, (now_s + took_s * rng.lognormvariate(0, NOISE), i))
+        if not ends:
+            return last_s
+        now_s, i = heapq.heappop(ends)
+        free_s[i] = last_s = now_s
+
+
+def _batch_s(gpu: Gpu, time_s: float) -> float:
+    """Audio of a batch of this time, at most a full one."""
+    return min(gpu.batch_audio_s, max(0.0, time_s - gpu.overhead_s) * gpu.speed)
+
+
+def _common_end_s(audio_s: float, fleet: Fleet, share: float, free_s: Sequence[float]) -> float:
+    """The earliest time by which the GPUs, free from then on, expect to have done the audio."""
+
+    def done_s(end_s: float) -> float:
+        total_s = 0.0
+        for gpu, at_s in zip(fleet, free_s, strict=True):
+            while batch_s := _batch_s(gpu, share * (end_s - at_s)):
+                total_s += batch_s
+                at_s += gpu.overhead_s + batch_s / gpu.speed
+        return total_s
+
+    low_s, high_s = 0.0, max(free_s) + 1.0
+    while done_s(high_s) < audio_s:
+        high_s *= 2
+    for _ in range(30):
+        middle_s = (low_s + high_s) / 2
+        low_s, high_s = (low_s, middle_s) if done_s(middle_s) >= audio_s else (middle_s, high_s)
+    return high_s

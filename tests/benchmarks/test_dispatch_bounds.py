@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from statistics import mean
+from statistics import mean, median
 
 import pytest
 
-from benchmarks.dispatch_bounds import bound_known_s, bound_unknown_s
+from benchmarks.dispatch_bounds import bound_known_s, bound_unknown_s, fluid_s
 from benchmarks.dispatch_fleets import A100, L4, NOISE, T4, Fleet, Gpu, as_they_are
 
 FLEET: Fleet = (A100,) * 3 + (L4,) * 3 + (T4,) * 3
@@ -37,6 +37,13 @@ def test_no_policy_expects_more_than_the_bound_and_a_good_one_comes_near(audio_s
     }
 
     assert 0.93 * audio_s < max(expected.values()) < 1.01 * audio_s
+
+
+def test_a_plan_for_pieces_of_any_length_comes_after_the_bound() -> None:
+    audio_s = 3600.0
+    fluid = [fluid_s(audio_s, FLEET, 0.9, random.Random(seed)) for seed in range(9)]
+
+    assert 1.0 < median(fluid) / bound_known_s(audio_s, FLEET, 10.0) < 1.2
 
 
 def test_not_to_know_the_speeds_costs_time() -> None:
