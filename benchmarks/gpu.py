@@ -228,6 +228,6 @@ SECTIONS: dict[str, Callable[[Bench], Figures]] = {
     "gaps": gaps,
     "agreement": agreements,
     "oom": out_of_memory,
-    "graphs": graphs,
     "replicas": replicated,
+    "graphs": graphs,  # the last: a failed capture may leave CUDA of this process unusable
 }

@@ -65,9 +65,10 @@ def test_every_section_runs_on_a_cpu_where_there_is_no_ray() -> None:
     assert float(figures["agreement_bf16_batch_8"]) > 0.8
     assert float(figures["oom_halved"]) >= 1
     assert (figures["oom_lost"], figures["oom_same_text"]) == (0, 1)
-    assert float(figures["graphs_full_bucket_largest_difference"]) < 1e-4
     assert figures["best_replicas"] in (1, 2)
     assert figures["replicas_2_failed_segments"] == 0
+    assert float(figures["graphs_40x30s_bucket_ms"]) > 0
+    assert "graphs_error" not in figures
     assert figures["funasr_tf32_best_batch_s"] in (20, 40)
     assert float(figures["funasr_single_fp32_rtfx"]) > 0
 

@@ -38,6 +38,7 @@ READS_VALUES = {
 IN_PYTHON = {
     Tensor.__getitem__: "index",
     Tensor.__setitem__: "index_put_",
+    Tensor.copy_: "copy_",
     Tensor.nonzero: "nonzero",
     Tensor.tolist: "tolist",
 }
@@ -75,7 +76,7 @@ class OnCard(Tensor):
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in IN_PYTHON:
+        if func in IN_PYTHON and isinstance(args[0], OnCard):
             return args[0].card.run(IN_PYTHON[func], func, args, kwargs or {})
         with torch._C.DisableTorchFunctionSubclass():
             return func(*args, **(kwargs or {}))
