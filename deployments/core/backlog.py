@@ -22,6 +22,7 @@ class Retry:
     segments: Segments
     lengths_ms: tuple[int, ...]
     avoid: str  # the pool it was lost in
+    avoid_replica: str = ""  # and the replica, where it lives and is known
     suspect: bool = False  # one of those of which one kills: never two on their way at once
 
 
@@ -123,7 +124,12 @@ class Request:
         return not self.waits and not self.open and not self.coming_ms
 
     def lose(
-        self, lengths_ms: Mapping[int, int], pool: str, *, replica_lives: bool = False
+        self,
+        lengths_ms: Mapping[int, int],
+        pool: str,
+        *,
+        replica: str = "",
+        replica_lives: bool = False,
     ) -> Segments:
         """Lets a lost chunk's segments go again; returns what is given up.
 
@@ -138,8 +144,10 @@ class Request:
             return tuple(suspects)
         others = {s: ms for s, ms in lengths_ms.items() if s not in suspects}
         if others and replica_lives:
-            self.retries.append(Retry(tuple(others), tuple(others.values()), pool))
+            self.retries.append(Retry(tuple(others), tuple(others.values()), pool, replica))
         else:
             self.backlog.put_back(others)
-        self.retries += [Retry((s,), (ms,), pool, suspect=True) for s, ms in suspects.items()]
+        self.retries += [
+            Retry((s,), (ms,), pool, replica, suspect=True) for s, ms in suspects.items()
+        ]
         return ()

@@ -45,7 +45,7 @@ class Finished:
     busy_ms: float
     replica: str = ""  # empty: not known
     share: float = 1.0
-    n_batches: int = 1  # more than one where the replica has less memory than its pool's budget
+    n_batches: int = 1  # more than one where small chunks, or little memory, made it several
     audio_ms: int = 0  # of the chunk, without padding; this and the next are for the tallies
     n_out_of_memory: int = 0
 

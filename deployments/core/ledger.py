@@ -50,6 +50,7 @@ class Ledger:
         self._checks: list[tuple[float, int]] = []  # heap: when an order is late
         self._copies: dict[tuple[str, int], int] = {}  # open orders of a hedged segment
         self._answered: set[tuple[str, int]] = set()  # hedged segments
+        self.swept: dict[int, str] = {}  # orders lost with another, of open requests
 
     # -- what waits
 
@@ -122,6 +123,13 @@ class Ledger:
             del self.requests[request.name]
         pool.learn(event)
 
+    def sweep(self, replica: str, *, but: int) -> list[int]:
+        """The other orders of that replica, which are lost with one; each is told of yet."""
+        mine = {n: s.order for n, s in self.orders.items() if s.order.replica == replica}
+        self.swept = {n: name for n, name in self.swept.items() if name in self.requests}
+        self.swept |= {n: order.request for n, order in mine.items() if n != but}
+        return [n for n in mine if n != but]
+
     def lose(self, now_ms: float, event: Lost) -> tuple[str, tuple[int, ...]] | None:
         """The order's segments go again; returns those that are given up."""
         sent = self.orders.get(event.order)
@@ -138,7 +146,9 @@ class Ledger:
             return None
         lengths_ms = dict(zip(order.segments, sent.lengths_ms, strict=True))
         again = {s: lengths_ms[s] for s in lost}
-        given_up = request.lose(again, order.pool, replica_lives=event.replica_lives)
+        replica = event.replica or order.replica
+        lives = event.replica_lives
+        given_up = request.lose(again, order.pool, replica=replica, replica_lives=lives)
         self.version += 1
         self.waiting_ms += sum(lengths_ms[s] for s in lost if s not in given_up)
         self.enqueue(request)

@@ -134,13 +134,22 @@ class PoolState:
         moved = len(self.outstanding) > count
         return moved and self.has_room(batches=batches) and bool(self.slots or not self.outstanding)
 
-    def first_with_room(self, batches: int, padded_ms: int) -> int | None:
-        """The slot for a chunk that may go to any; 0 where orders have no names; None: no room."""
+    def is_of(self, slot: int, replica: str) -> bool:
+        """Whether the slot is that replica's; False where either is not known."""
+        return bool(replica) and slot in self.slots and self.slots[slot].replica == replica
+
+    def first_with_room(self, batches: int, padded_ms: int, *, avoid: str = "") -> int | None:
+        """The slot for a chunk that may go to any; 0 where orders have no names; None: no room.
+
+        That of the replica `avoid` only where there is no other, with room or without.
+        """
         if not self.has_room(batches=batches, padded_ms=padded_ms):
             return None
         if not (self.has_names and self.slots):
             return 0
-        first = self._roster.first()
+        every = list(self._roster.first())
+        others = [slot for slot in every if not avoid or slot.replica != avoid]
+        first = others or every
         return next((s.number for s in first if self._has_room(s, batches, padded_ms)), None)
 
     def is_idle(self, slot: int = 0) -> bool:
@@ -271,10 +280,14 @@ class PoolState:
         return actual
 
     def learn(self, done: Finished) -> None:
-        """Takes a result's times: those of the mean batch of what was done at once."""
-        share, n_batches = done.share, max(1, done.n_batches)
+        """Takes a result's times: a chunk's, or those of the mean batch that small ones shared.
+
+        A replica with little memory takes several batches for a chunk: that is how long it takes.
+        """
+        share = done.share
         if done.padded_ms <= 0 or not 0 < share <= 1:
             return
+        n_batches = max(1, done.n_batches) if share < 1 else 1
         whole_ms, took_ms = (ms / share / n_batches for ms in (done.padded_ms, done.busy_ms))
         slot = self._roster.named(done.replica)
         if slot is None or slot.number not in self.slots:

@@ -31,16 +31,17 @@ def send_again(now_ms: float, ledger: Ledger, pools: list[PoolState]) -> Iterato
 
 
 def _place(now_ms: float, retry: Retry, pools: list[PoolState]) -> tuple[PoolState, int] | None:
-    """Where the chunk is done first; not in the pool it was lost in if another one runs."""
+    """Where the chunk is done first; where it can, in another replica and pool than before."""
     padded_ms = len(retry.segments) * max(retry.lengths_ms)
-    found: list[tuple[bool, bool, float, int, int]] = []
+    found: list[tuple[bool, bool, bool, float, int, int]] = []
     for index, pool in enumerate(pools):
         fits = padded_ms <= pool.spec.batch_audio_ms or len(retry.segments) == 1
-        slot = pool.first_with_room(URGENT_BATCHES, padded_ms)
+        slot = pool.first_with_room(URGENT_BATCHES, padded_ms, avoid=retry.avoid_replica)
         if slot is not None:
+            same = pool.is_of(slot, retry.avoid_replica)
             worker = pool.worker(now_ms, slot)
             end_ms = worker.free_ms + worker.overhead_ms + padded_ms * worker.slope
-            found.append((not fits, pool.spec.name == retry.avoid, end_ms, index, slot))
+            found.append((not fits, same, pool.spec.name == retry.avoid, end_ms, index, slot))
     if not found:
         return None
     *_, index, slot = min(found)

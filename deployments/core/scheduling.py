@@ -86,8 +86,8 @@ class Scheduler:
         return actions
 
     def knows(self, order: int) -> bool:
-        """Whether this order was given here and is not closed."""
-        return order in self._ledger.orders
+        """Whether this order was given here, and its end was not told yet."""
+        return order in self._ledger.orders or order in self._ledger.swept
 
     def pool_of(self, order: int) -> str | None:
         """Where the order went; None if it was not given here or is closed."""
@@ -166,20 +166,15 @@ class Scheduler:
             del self._requests[event.request]
 
     def _lose(self, now_ms: float, event: Lost) -> Iterator[Action]:
-        """What is given up; with a replica that died, all that it had is lost.
+        """What is given up; with a replica that is named as dead, all that it had is lost.
 
         Its other chunks may be on their way still, and would wait for its replacement.
         """
-        sent = self._ledger.orders.get(event.order)
-        if sent is None:
-            return
-        replica = event.replica or sent.order.replica
         lost = [event.order]
-        if replica and not event.replica_lives:
-            orders = self._ledger.orders.items()
-            lost += [n for n, s in orders if s.order.replica == replica and n != event.order]
+        if event.replica and not event.replica_lives and event.order in self._ledger.orders:
+            lost += self._ledger.sweep(event.replica, but=event.order)
         for number in lost:
-            given_up = self._ledger.lose(now_ms, replace(event, order=number, replica=replica))
+            given_up = self._ledger.lose(now_ms, replace(event, order=number))
             if given_up:
                 yield GiveUp(*given_up)
 

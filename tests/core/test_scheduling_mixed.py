@@ -78,6 +78,18 @@ def test_a_chunk_that_is_lost_is_cut_for_the_replicas_that_are_left() -> None:
     assert {order.attempt for order in settled if set(order.segments) & set(lost.segments)} == {2}
 
 
+def test_what_a_living_replica_could_not_read_goes_to_another() -> None:
+    """It answers fast, so that it is the first to be free."""
+    scheduler = _scheduler((SMALL, 3))
+    sent = _orders(scheduler.on_event(0, Submit("r", dict.fromkeys(range(200), 7_000))))
+
+    again = _orders(scheduler.on_event(5, Lost(sent[0].order, replica_lives=True)))
+
+    (retry,) = [order for order in again if order.segments == sent[0].segments]
+    assert retry.attempt == 2
+    assert retry.replica != sent[0].replica
+
+
 def test_with_a_replica_all_that_it_had_goes_elsewhere_at_once() -> None:
     """A chunk that is on its way to it still would wait until it is replaced."""
     lengths_ms = dict.fromkeys(range(2_000), 7_000)
@@ -90,17 +102,19 @@ def test_with_a_replica_all_that_it_had_goes_elsewhere_at_once() -> None:
 
     scheduler.on_event(100, Lost(had[0].order, replica="large#0"))
     outstanding = scheduler.snapshot()["large"]["outstanding_chunks"]
+    is_known = scheduler.knows(had[1].order)
     late = scheduler.on_event(101, Lost(had[1].order))
 
     assert len(had) == 2
     assert outstanding == 0
+    assert is_known  # else the router would take it for a dispatcher that began anew
     assert late == []
     assert scheduler.backlog_s == open_s
 
 
 @pytest.mark.parametrize("n_batches", [1, 5])
-def test_what_a_replica_did_in_several_batches_tells_what_one_takes(n_batches: int) -> None:
-    """A replica with little memory cuts its chunks: that is not a slow replica."""
+def test_of_a_replica_with_little_memory_is_learned_what_a_chunk_takes(n_batches: int) -> None:
+    """It computes every chunk in several batches."""
     scheduler = _scheduler((LARGE, 1))
     lengths_ms = dict.fromkeys(range(10_000), 7_500)
     orders = _orders(scheduler.on_event(0, Submit("r", lengths_ms)))
@@ -111,7 +125,24 @@ def test_what_a_replica_did_in_several_batches_tells_what_one_takes(n_batches: i
         done = Finished(order.order, padded_ms, busy_ms, order.replica, n_batches=n_batches)
         orders += _orders(scheduler.on_event(100, done))
 
+    rate = scheduler.snapshot()["large"]["full_speed"]
+
+    full_ms = n_batches * LARGE.overhead_ms + LARGE.batch_audio_ms / LARGE.speed
+    assert rate == pytest.approx(LARGE.batch_audio_ms / full_ms, rel=0.02)
+
+
+def test_of_small_chunks_that_share_batches_is_learned_what_a_batch_takes() -> None:
+    scheduler = _scheduler((LARGE, 1))
+    n_batches, padded_ms = 4, 100_000
+    busy_ms = n_batches * (LARGE.overhead_ms + padded_ms / LARGE.speed)
+    for i in range(100):
+        (order,) = _orders(scheduler.on_event(i, Submit(f"r{i}", {0: 10_000})))
+        share = 0.1  # of ten requests
+        whole = (round(n_batches * padded_ms * share), busy_ms * share)
+        done = Finished(order.order, *whole, order.replica, share, n_batches)
+        scheduler.on_event(i, done)
+
     learned = scheduler.snapshot()["large"]
 
-    assert learned["speed"] == pytest.approx(LARGE.speed, rel=0.02)
-    assert learned["overhead_ms"] == pytest.approx(LARGE.overhead_ms, rel=0.1)
+    took_ms = learned["overhead_ms"] + padded_ms / learned["speed"]
+    assert took_ms == pytest.approx(busy_ms / n_batches, rel=0.02)

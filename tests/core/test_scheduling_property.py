@@ -99,7 +99,7 @@ class _World:
             lost = self.data.draw(st.sampled_from(list(kinds)))
             if not lost.replica_lives:
                 self.dead.add(order.replica)
-                gone = lost.replica or order.replica  # with all that it had
+                gone = lost.replica  # with all that it had
                 mine = [n for n, o in self.open.items() if gone and o.replica == gone]
                 self.open = {n: o for n, o in self.open.items() if n not in mine}
             self.tell(lost)
