@@ -106,6 +106,7 @@ class InProcessCalls:
         self._queues: dict[str, list[_Waiting]] = {}  # by replica
         self._died_with: set[bytes] = set()
         self._first_order = 1
+        self.tells_names = self.rng.random() < 0.5
         self._restart()
 
     def _restart(self) -> None:
@@ -118,7 +119,8 @@ class InProcessCalls:
     def _look_round(self) -> None:
         """What a dispatcher does of itself from time to time."""
         for name, replicas in self._replicas.items():
-            self._do(PoolSize(name, len(replicas)))
+            names = tuple(replicas) if self.tells_names else ()
+            self._do(PoolSize(name, len(replicas), names))
         self._do(Tick())
 
     def _perhaps_restart(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -123,31 +123,35 @@ class Request:
     def over(self) -> bool:
         return not self.waits and not self.open and not self.coming_ms
 
+    def blame(self, segments: Iterable[int]) -> None:
+        """Counts a loss of each."""
+        for segment in segments:
+            self.deaths[segment] = self.deaths.get(segment, 0) + 1
+
     def lose(
         self,
         lengths_ms: Mapping[int, int],
         pool: str,
         *,
-        replica: str = "",
-        replica_lives: bool = False,
+        lives: str | None = None,
+        blamed: bool = True,
     ) -> Segments:
         """Lets a lost chunk's segments go again; returns what is given up.
 
         The first loss is the replica's: if that died the segments are planned anew, and where it
-        lives they go elsewhere together. Two losses are a segment's own: then it goes alone, and
-        the one that is lost alone again is what kills. Together two of them might be lost with one.
+        `lives` (its name, or empty) they go elsewhere together. Two losses are a segment's own:
+        then it goes alone, and the one that is lost alone again is what kills. Together two of
+        them might be lost with one.
         """
-        for segment in lengths_ms:
-            self.deaths[segment] = self.deaths.get(segment, 0) + 1
-        suspects = {s: ms for s, ms in lengths_ms.items() if self.deaths[s] >= 2}
-        if len(lengths_ms) == 1 and suspects:
+        suspects = {s: ms for s, ms in lengths_ms.items() if self.deaths.get(s, 0) >= 2}
+        if blamed and len(lengths_ms) == 1 and suspects:
             return tuple(suspects)
         others = {s: ms for s, ms in lengths_ms.items() if s not in suspects}
-        if others and replica_lives:
-            self.retries.append(Retry(tuple(others), tuple(others.values()), pool, replica))
+        if others and lives is not None:
+            self.retries.append(Retry(tuple(others), tuple(others.values()), pool, lives))
         else:
             self.backlog.put_back(others)
         self.retries += [
-            Retry((s,), (ms,), pool, replica, suspect=True) for s, ms in suspects.items()
+            Retry((s,), (ms,), pool, lives or "", suspect=True) for s, ms in suspects.items()
         ]
         return ()

@@ -50,7 +50,7 @@ class Ledger:
         self._checks: list[tuple[float, int]] = []  # heap: when an order is late
         self._copies: dict[tuple[str, int], int] = {}  # open orders of a hedged segment
         self._answered: set[tuple[str, int]] = set()  # hedged segments
-        self.swept: dict[int, str] = {}  # orders lost with another, of open requests
+        self.swept: dict[int, Order] = {}  # lost with another, of open requests; not told of yet
 
     # -- what waits
 
@@ -126,12 +126,24 @@ class Ledger:
     def sweep(self, replica: str, *, but: int) -> list[int]:
         """The other orders of that replica, which are lost with one; each is told of yet."""
         mine = {n: s.order for n, s in self.orders.items() if s.order.replica == replica}
-        self.swept = {n: name for n, name in self.swept.items() if name in self.requests}
-        self.swept |= {n: order.request for n, order in mine.items() if n != but}
+        self.swept = {n: o for n, o in self.swept.items() if o.request in self.requests}
+        self.swept |= {n: order for n, order in mine.items() if n != but}
         return [n for n in mine if n != but]
 
-    def lose(self, now_ms: float, event: Lost) -> tuple[str, tuple[int, ...]] | None:
-        """The order's segments go again; returns those that are given up."""
+    def blame(self, event: Lost) -> None:
+        """A swept order was indeed lost with a replica: before, it may have been on its way."""
+        order = self.swept.pop(event.order)
+        request = self.requests.get(order.request)
+        if request is not None and not event.replica_lives:
+            request.blame(order.segments)
+
+    def lose(
+        self, now_ms: float, event: Lost, *, blamed: bool = True
+    ) -> tuple[str, tuple[int, ...]] | None:
+        """The order's segments go again; returns those that are given up.
+
+        `blamed`: they may be what it was lost for.
+        """
         sent = self.orders.get(event.order)
         if sent is None:
             return None
@@ -146,9 +158,10 @@ class Ledger:
             return None
         lengths_ms = dict(zip(order.segments, sent.lengths_ms, strict=True))
         again = {s: lengths_ms[s] for s in lost}
-        replica = event.replica or order.replica
-        lives = event.replica_lives
-        given_up = request.lose(again, order.pool, replica=replica, replica_lives=lives)
+        if blamed:
+            request.blame(again)
+        replica = (event.replica or order.replica) if event.replica_lives else None
+        given_up = request.lose(again, order.pool, lives=replica, blamed=blamed)
         self.version += 1
         self.waiting_ms += sum(lengths_ms[s] for s in lost if s not in given_up)
         self.enqueue(request)

@@ -170,11 +170,15 @@ class Scheduler:
 
         Its other chunks may be on their way still, and would wait for its replacement.
         """
-        lost = [event.order]
+        if event.order in self._ledger.swept:
+            self._ledger.blame(event)
+            return
+        swept: list[int] = []
         if event.replica and not event.replica_lives and event.order in self._ledger.orders:
-            lost += self._ledger.sweep(event.replica, but=event.order)
-        for number in lost:
-            given_up = self._ledger.lose(now_ms, replace(event, order=number))
+            swept = self._ledger.sweep(event.replica, but=event.order)
+        for number in (event.order, *swept):
+            told = number == event.order
+            given_up = self._ledger.lose(now_ms, replace(event, order=number), blamed=told)
             if given_up:
                 yield GiveUp(*given_up)
 
