@@ -245,13 +245,15 @@ async def _send(
 def _result(task: asyncio.Task[ChunkResult], order: Order) -> ChunkResult | Lost:
     """The chunk's result, or that it was lost and may be tried elsewhere.
 
-    So is, once, a chunk of which no segment could be read: the replica may be what is broken.
+    So is a chunk of which no segment could be read, if that is new for any of them: the replica may
+    be what is broken.
     """
     error = task.exception()
     if error is None:
         result = task.result()
         none_read = all(recognition.error for recognition in result.recognitions)
-        return Lost(order.order, replica_lives=True) if none_read and order.attempt == 1 else result
+        again = none_read and 1 in order.attempts
+        return Lost(order.order, replica_lives=True) if again else result
     if isinstance(error, ReplicaDied):
         return Lost(order.order, replica=error.replica)
     if isinstance(error, TimedOut):
@@ -268,9 +270,11 @@ def _answers(order: Order, result: ChunkResult) -> dict[int, Answer]:
             replica=result.replica,
             engine=result.engine,
             busy_ms=result.busy_ms / len(result.recognitions),
-            attempts=order.attempt,
+            attempts=n_attempts,
         )
-        for index, recognition in zip(order.segments, result.recognitions, strict=True)
+        for index, n_attempts, recognition in zip(
+            order.segments, order.attempts, result.recognitions, strict=True
+        )
     }
 
 

@@ -14,6 +14,8 @@ from typing import TypeAlias
 
 Segments: TypeAlias = tuple[int, ...]
 
+MOST_DEATHS = 4  # with so many a segment is given up, whatever its last replica had beside it
+
 
 @dataclass(frozen=True, slots=True)
 class Retry:
@@ -134,17 +136,17 @@ class Request:
         pool: str,
         *,
         lives: str | None = None,
-        blamed: bool = True,
+        alone: bool = True,
     ) -> Segments:
         """Lets a lost chunk's segments go again; returns what is given up.
 
         The first loss is the replica's: if that died the segments are planned anew, and where it
         `lives` (its name, or empty) they go elsewhere together. Two losses are a segment's own:
-        then it goes alone, and the one that is lost alone again is what kills. Together two of
-        them might be lost with one.
+        then it goes alone, and the one that is lost where its replica had nothing else (`alone`)
+        is what kills. Together two of them might be lost with one.
         """
         suspects = {s: ms for s, ms in lengths_ms.items() if self.deaths.get(s, 0) >= 2}
-        if blamed and len(lengths_ms) == 1 and suspects:
+        if len(lengths_ms) == 1 and any(alone or self.deaths[s] >= MOST_DEATHS for s in suspects):
             return tuple(suspects)
         others = {s: ms for s, ms in lengths_ms.items() if s not in suspects}
         if others and lives is not None:

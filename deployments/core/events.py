@@ -82,7 +82,7 @@ class Order:
     request: str
     pool: str
     segments: tuple[int, ...]
-    attempt: int
+    attempts: tuple[int, ...]  # of each segment, this one counted
     replica: str = ""  # of the pool, another if that is gone or full; empty: any
 
 

@@ -148,9 +148,9 @@ class Ledger:
         if sent is None:
             return None
         order = sent.order
-        if not event.replica_lives and self.pools[order.pool].died(
-            now_ms, event.order, event.replica
-        ):
+        pool = self.pools[order.pool]
+        alone = pool.has_alone(event.order)
+        if not event.replica_lives and pool.died(now_ms, event.order, event.replica):
             self.version += 1
         lost = self._close(now_ms, event.order)
         request = self.requests.get(order.request)
@@ -161,7 +161,7 @@ class Ledger:
         if blamed:
             request.blame(again)
         replica = (event.replica or order.replica) if event.replica_lives else None
-        given_up = request.lose(again, order.pool, lives=replica, blamed=blamed)
+        given_up = request.lose(again, order.pool, lives=replica, alone=blamed and alone)
         self.version += 1
         self.waiting_ms += sum(lengths_ms[s] for s in lost if s not in given_up)
         self.enqueue(request)
@@ -203,11 +203,11 @@ class Ledger:
         slot: int = 0,
     ) -> Order:
         """Orders the chunk from that replica of the pool; 0: from the one that is free first."""
-        attempt = 1 + max((request.deaths.get(s, 0) for s in segments), default=0)
+        attempts = tuple(1 + request.deaths.get(s, 0) for s in segments)
         number, self._next_order = self._next_order, self._next_order + 1
         expected_ms = pool.place(now_ms, number, len(segments) * max(lengths_ms), slot)
         replica = pool.replica_of(number)
-        order = Order(number, request.name, pool.spec.name, segments, attempt, replica)
+        order = Order(number, request.name, pool.spec.name, segments, attempts, replica)
         self.orders[order.order] = Sent(order, lengths_ms, now_ms, expected_ms)
         request.open.add(order.order)
         late_ms = expected_ms + max(HEDGE_MS, (expected_ms - now_ms) / 2)
@@ -258,7 +258,7 @@ class Ledger:
             if sent is None or request is None:
                 continue
             order = sent.order
-            if self.has_copy(order):
+            if self.has_copy(order) or number == request.suspect:  # a copy might kill one more
                 continue
             took_ms = max(1.0, sent.expected_ms - sent.begin_ms)
             left_ms = (now_ms - sent.begin_ms) / 2 + (now_ms - sent.expected_ms)
@@ -274,7 +274,7 @@ class Ledger:
         """The fastest pool with an idle replica that would be done before the time is over."""
         for pool in self.usable():
             fits = padded_ms <= pool.spec.batch_audio_ms or len(segments) == 1
-            idle = pool.slots and pool.is_idle()
+            idle = pool.slots and pool.is_idle() and (pool.idle_slot() or not pool.has_names)
             if fits and idle and pool.speed.chunk_ms(padded_ms) * HEDGE_MARGIN < left_ms:
                 return pool
         return None

@@ -59,6 +59,8 @@ class Placing:
         if not (self._ledger.retrying or self._ledger.interactive or self._ledger.others):
             return
         pools = self._ledger.usable()
+        for pool in pools:
+            pool.kept.clear()
         if not any(pool.has_room(batches=URGENT_BATCHES) for pool in pools):
             return
         if self._ledger.retrying:

@@ -28,6 +28,8 @@ class PoolState:
         self.outstanding: dict[int, Place] = {}
         self.queued_ms = 0  # padded audio outstanding
         self.work_ms = 0.0  # the time it takes
+        self.kept: set[int] = set()  # slots that wait to have nothing, for a suspect
+        self._alone: dict[int, int] = {}  # suspects' orders: each one's slot has nothing else
         self._roster = Roster(spec)
         self._starting_since_ms: float | None = None
 
@@ -99,6 +101,8 @@ class PoolState:
         return count < n * batches or small
 
     def _has_room(self, slot: Slot, batches: int, padded_ms: int) -> bool:
+        if self._is_kept(slot):
+            return False
         count, most = len(slot.orders), self.spec.max_ongoing
         # What was sent before it ran, or to one that is gone, may wait for any.
         if count >= most or len(self.outstanding) >= len(self.slots) * most:
@@ -152,6 +156,35 @@ class PoolState:
         first = others or every
         return next((s.number for s in first if self._has_room(s, batches, padded_ms)), None)
 
+    # -- what may kill its replica, and goes where no other dies with it
+
+    def first_to_keep(self, *, avoid: str = "") -> int | None:
+        """The slot that has nothing first; that of `avoid` only where there is no other."""
+        every = [slot for slot in self._roster.first() if not self._is_kept(slot)]
+        others = [slot for slot in every if not avoid or slot.replica != avoid]
+        return next((slot.number for slot in others or every), None)
+
+    def is_clear(self, slot: int) -> bool:
+        """Whether its replica has nothing; what was sent where none ran may be with any."""
+        return self.is_idle(slot) and all(place.slot for place in self.outstanding.values())
+
+    def isolate(self, order: int) -> None:
+        """That order's replica gets nothing beside it."""
+        place = self.outstanding[order]
+        if place.slot is not None and self.has_names:
+            self._alone[order] = place.slot.number
+
+    def has_alone(self, order: int) -> bool:
+        """Whether the order's replica had nothing else, as far as one knows."""
+        slot = self.outstanding[order].slot
+        had_nothing_else = slot is not None and len(slot.orders) == 1
+        return had_nothing_else or order in self._alone or not self.has_names
+
+    def _is_kept(self, slot: Slot) -> bool:
+        if not (self.kept or self._alone):
+            return False
+        return slot.number in self.kept or slot.number in self._alone.values()
+
     def is_idle(self, slot: int = 0) -> bool:
         """Whether the slot's replica has nothing to do; 0: any, or one that is to start."""
         if slot:
@@ -160,12 +193,12 @@ class PoolState:
 
     def idle_workers(self, now_ms: float, most: int) -> list[Worker]:
         """Replicas that have nothing to do, fastest first."""
-        idle = [slot for slot in self._roster.first() if not slot.orders][:most]
+        idle = [s for s in self._roster.first() if not s.orders and not self._is_kept(s)][:most]
         return sorted((self._worker(now_ms, slot) for slot in idle), key=lambda w: w.slope)
 
     def idle_slot(self) -> int:
         """One that has nothing to do; 0 where there is none, or orders have no names."""
-        idle = (slot.number for slot in self._roster.first() if not slot.orders)
+        idle = (s.number for s in self._roster.first() if not s.orders and not self._is_kept(s))
         return next(idle, 0) if self.has_names else 0
 
     def workers(
@@ -174,7 +207,7 @@ class PoolState:
         """The replicas that are free first, fastest first; one that must start where none runs."""
         if not self.slots:
             return [self._starting(now_ms)] if self.can_start else []
-        first = self._roster.first(most)
+        first = (slot for slot in self._roster.first(most) if not self._is_kept(slot))
         found = [self._worker(now_ms, slot, n_all, time_ms) for slot in first]
         return sorted(found, key=lambda worker: (worker.slope, worker.free_ms))
 
@@ -257,6 +290,7 @@ class PoolState:
     def remove(self, now_ms: float, order: int, replica: str = "") -> None:
         """The order is closed: answered by `replica`, or gone."""
         place = self.outstanding.pop(order)
+        self._alone.pop(order, None)
         self.queued_ms -= place.padded_ms
         self.work_ms = self.work_ms - place.work_ms if self.outstanding else 0.0
         slot = self._answering(order, place, replica) if replica else place.slot

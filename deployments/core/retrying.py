@@ -14,9 +14,11 @@ def send_again(now_ms: float, ledger: Ledger, pools: list[PoolState]) -> Iterato
     """Orders for the lost chunks of every request; of one request's suspects, one at a time."""
     for name, request in list(ledger.retrying.items()):
         left: list[Retry] = []
+        suspected = request.suspect in ledger.orders
         for retry in request.retries:
-            found = _place(now_ms, retry, pools)
-            if found is None or (retry.suspect and request.suspect in ledger.orders):
+            found = None if retry.suspect and suspected else _place(now_ms, retry, pools)
+            suspected |= retry.suspect
+            if found is None:
                 left.append(retry)
                 continue
             ledger.waiting_ms -= sum(retry.lengths_ms)
@@ -24,6 +26,7 @@ def send_again(now_ms: float, ledger: Ledger, pools: list[PoolState]) -> Iterato
             order = ledger.send(now_ms, request, pool, retry.segments, retry.lengths_ms, slot)
             if retry.suspect:
                 request.suspect = order.order
+                pool.isolate(order.order)
             yield order
         request.retries = left
         if not left:
@@ -31,18 +34,28 @@ def send_again(now_ms: float, ledger: Ledger, pools: list[PoolState]) -> Iterato
 
 
 def _place(now_ms: float, retry: Retry, pools: list[PoolState]) -> tuple[PoolState, int] | None:
-    """Where the chunk is done first; where it can, in another replica and pool than before."""
+    """Where the chunk is done first; where it can, in another replica and pool than before.
+
+    A suspect's replica must have nothing else: it is kept until then.
+    """
     padded_ms = len(retry.segments) * max(retry.lengths_ms)
-    found: list[tuple[bool, bool, bool, float, int, int]] = []
+    found: list[tuple[bool, bool, bool, bool, float, int, int]] = []
     for index, pool in enumerate(pools):
         fits = padded_ms <= pool.spec.batch_audio_ms or len(retry.segments) == 1
-        slot = pool.first_with_room(URGENT_BATCHES, padded_ms, avoid=retry.avoid_replica)
+        if retry.suspect and pool.has_names and pool.slots:
+            slot = pool.first_to_keep(avoid=retry.avoid_replica)
+        else:
+            slot = pool.first_with_room(URGENT_BATCHES, padded_ms, avoid=retry.avoid_replica)
         if slot is not None:
+            waits = bool(retry.suspect and slot and not pool.is_clear(slot))
             same = pool.is_of(slot, retry.avoid_replica)
             worker = pool.worker(now_ms, slot)
             end_ms = worker.free_ms + worker.overhead_ms + padded_ms * worker.slope
-            found.append((not fits, same, pool.spec.name == retry.avoid, end_ms, index, slot))
+            elsewhere = pool.spec.name != retry.avoid
+            found.append((waits, not fits, same, not elsewhere, end_ms, index, slot))
     if not found:
         return None
-    *_, index, slot = min(found)
-    return pools[index], slot
+    waits, *_, index, slot = min(found)
+    if waits:
+        pools[index].kept.add(slot)
+    return None if waits else (pools[index], slot)

@@ -132,7 +132,7 @@ def test_a_lost_chunk_goes_again_once_and_is_then_given_up() -> None:
     assert isinstance(second, Order)
     given_up = scheduler.on_event(2, Lost(second.order))
 
-    assert (first.attempt, second.attempt) == (1, 2)
+    assert (set(first.attempts), set(second.attempts)) == ({1}, {2})
     assert given_up == [GiveUp("r", (0,))]
 
 
@@ -147,7 +147,7 @@ def test_segments_that_are_submitted_again_while_placed_are_not_placed_twice() -
 
     assert again == []
     assert isinstance(retry, Order)
-    assert retry.attempt == 2
+    assert set(retry.attempts) == {2}
 
 
 def test_a_report_that_comes_twice_changes_nothing() -> None:

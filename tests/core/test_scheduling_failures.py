@@ -151,7 +151,7 @@ def test_a_replica_that_could_read_nothing_is_still_counted() -> None:
 
     again = _orders(scheduler.on_event(1_000, Lost(order.order, replica_lives=True)))
 
-    assert [o.attempt for o in again] == [2]
+    assert [o.attempts for o in again] == [(2,)]
     assert scheduler.snapshot()["slow"]["replicas"] == 2
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,12 +51,14 @@ class _World:
         self.scheduler = Scheduler(list(self.specs.values()), max_queue_s=1e9)
         self.open: dict[int, Order] = {}
         self.settled: dict[tuple[str, int], int] = {}
+        self.losses: Counter[tuple[str, int]] = Counter()
         self.now_ms = 0.0
 
     def tell(self, event: Event) -> None:
         self.now_ms += self.data.draw(st.sampled_from([0.0, 1.0, 300.0, 20_000.0]))
         for action in self.scheduler.on_event(self.now_ms, event):
             if isinstance(action, GiveUp):
+                assert all(self.losses[action.request, s] >= 2 for s in action.segments)
                 self.settle(action.request, action.segments)
             if isinstance(action, Order):
                 self.check(action)
@@ -102,6 +106,7 @@ class _World:
                 gone = lost.replica  # with all that it had
                 mine = [n for n, o in self.open.items() if gone and o.replica == gone]
                 self.open = {n: o for n, o in self.open.items() if n not in mine}
+            self.losses.update((order.request, s) for s in order.segments)
             self.tell(lost)
             return
         fresh = tuple(s for s in order.segments if (order.request, s) not in self.settled)
