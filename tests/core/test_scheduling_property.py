@@ -102,7 +102,7 @@ class _World:
             )
             lost = self.data.draw(st.sampled_from(list(kinds)))
             if not lost.replica_lives:
-                self.dead.add(order.replica)
+                self.dead.update((order.replica, lost.replica))
                 gone = lost.replica  # with all that it had
                 mine = [n for n, o in self.open.items() if gone and o.replica == gone]
                 self.open = {n: o for n, o in self.open.items() if n not in mine}
