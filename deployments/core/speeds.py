@@ -132,3 +132,5 @@ class KnownSpeeds:
         self.rate += n * self._batch_audio_ms / fit.chunk_ms(self._batch_audio_ms)
         self._overheads_ms += n * fit.overhead_ms
         self._slopes += n * fit.slope
+        if not self.n:  # what rounding leaves of a rate is none, but is not zero
+            self.rate = self._overheads_ms = self._slopes = 0.0
