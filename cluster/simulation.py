@@ -197,8 +197,9 @@ class Simulation:
         replica.running, replica.batch = [], -1
         replica.waiting.clear()
         self._start(replica.pool, self.trouble.replace_ms)
+        name = replica.name if self._choice == "named" else ""  # as Ray's error tells it
         for order in lost:
-            self._tell(Lost(order.order))
+            self._tell(Lost(order.order, name))
 
     def _start(self, pool: str, in_ms: float = 0.0) -> None:
         self._starting[pool] += 1

@@ -149,7 +149,8 @@ class Ledger:
             return None
         order = sent.order
         pool = self.pools[order.pool]
-        alone = pool.has_alone(event.order)
+        elsewhere = bool(order.replica and event.replica not in ("", order.replica))
+        alone = not elsewhere and pool.has_alone(event.order)
         if not event.replica_lives and pool.died(now_ms, event.order, event.replica):
             self.version += 1
         lost = self._close(now_ms, event.order)

@@ -249,6 +249,8 @@ class Placing:
             self._plan.end_ms = max(self._plan.end_ms, end_ms)
             yield from self._send_chunks(now_ms, request, chunks, workers, urgent=False)
             self._ledger.enqueue(request)
+        if not workers:  # suspects have them all: planned anew with the next event
+            self._plan.version = -1
 
     def _held(
         self, now_ms: float, pool: PoolState, slot: int, padded_ms: int, *, last: bool

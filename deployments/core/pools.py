@@ -50,6 +50,11 @@ class PoolState:
         return self._roster.has_names
 
     @property
+    def will_have_names(self) -> bool:
+        """Whether none runs, and an order can be one replica's as soon as one does."""
+        return not self.slots and self._roster.had_names
+
+    @property
     def can_start(self) -> bool:
         """Whether what is sent where none runs will meet a replica: Serve starts or replaces it."""
         return self.spec.can_start or self._roster.n_told > 0
@@ -177,8 +182,9 @@ class PoolState:
     def has_alone(self, order: int) -> bool:
         """Whether the order's replica had nothing else, as far as one knows."""
         slot = self.outstanding[order].slot
-        had_nothing_else = slot is not None and len(slot.orders) == 1
-        return had_nothing_else or order in self._alone or not self.has_names
+        if not self.has_names or slot is None:  # if it is gone, another may have had the order
+            return not self.has_names
+        return order in self._alone or len(slot.orders) == 1
 
     def _is_kept(self, slot: Slot) -> bool:
         if not (self.kept or self._alone):

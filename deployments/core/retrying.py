@@ -36,13 +36,16 @@ def send_again(now_ms: float, ledger: Ledger, pools: list[PoolState]) -> Iterato
 def _place(now_ms: float, retry: Retry, pools: list[PoolState]) -> tuple[PoolState, int] | None:
     """Where the chunk is done first; where it can, in another replica and pool than before.
 
-    A suspect's replica must have nothing else: it is kept until then.
+    A suspect's replica must have nothing else: it is kept until then. Where none runs, what is sent
+    may all go to the first that starts, so a suspect waits for that.
     """
     padded_ms = len(retry.segments) * max(retry.lengths_ms)
     found: list[tuple[bool, bool, bool, bool, float, int, int]] = []
     for index, pool in enumerate(pools):
         fits = padded_ms <= pool.spec.batch_audio_ms or len(retry.segments) == 1
-        if retry.suspect and pool.has_names and pool.slots:
+        if retry.suspect and pool.will_have_names:
+            continue
+        if retry.suspect and pool.has_names:
             slot = pool.first_to_keep(avoid=retry.avoid_replica)
         else:
             slot = pool.first_with_room(URGENT_BATCHES, padded_ms, avoid=retry.avoid_replica)

@@ -24,6 +24,7 @@ class Roster:
     def __init__(self, spec: PoolSpec) -> None:
         self.slots: dict[int, Slot] = {}
         self.n_told = 0  # what Serve runs
+        self.had_names = False  # now or before
         self.known = KnownSpeeds(spec.overhead_ms, 1.0 / spec.speed, spec.batch_audio_ms)
         self._names: tuple[str, ...] = ()
         self._by_time: list[tuple[float, int]] = []  # (free_ms, slot), sorted
@@ -85,6 +86,7 @@ class Roster:
         if not names and n_told < self.n_told:  # Serve has noticed too
             self._deaths = self._deaths[: max(0, len(self._deaths) - (self.n_told - n_told))]
         self.n_told, self._names = n_told, names
+        self.had_names |= bool(names)
         return self._settle(now_ms)
 
     def died(self, now_ms: float, slot: Slot | None, replica: str = "") -> bool:

@@ -148,7 +148,8 @@ def test_every_segment_of_every_request_is_settled_once_whatever_happens(
             }
             world.tell(Submit(request, missing, again=True))
 
-    for name in world.specs:
+    for name in world.specs:  # what died is replaced
+        world.size(name, 0)
         world.size(name, 1)
     for _ in range(1_000):
         if not world.open:
