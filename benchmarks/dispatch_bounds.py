@@ -1,11 +1,11 @@
-"""By when a mixed fleet can have done a recording's audio at all, where service times are noisy.
+"""By when a mixed fleet can be expected to have done a recording's audio, however it is planned.
 
-A relaxation that favours any scheduler: audio comes in pieces of any length, so nothing is padded;
-any audio counts, as if what is late elsewhere could always be had again; and every GPU chooses its
-batches as well as can be, by dynamic programming over the time that is left. What the fleet then
-expects to have done grows with time; the bound is when that reaches the recording's audio. With
-many GPUs the sum is close to what is expected, so at the bound a scheduler without any loss of its
-own would be done every second time.
+Service times are noisy. A relaxation that favours any scheduler: audio comes in pieces of any
+length, so nothing is padded; any audio counts, as if what is late elsewhere could always be had
+again; and every GPU chooses its batches as well as can be, by dynamic programming over the time
+that is left. What the fleet then expects to have done grows with time; the bound is when that
+reaches the recording's audio. With many GPUs the sum is close to what is expected, so at the bound
+a scheduler without any loss of its own would be done every second time.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ PRIOR_ERROR = 0.5  # standard deviation of a prior, relative: wrong by 30 % is n
 NOISE = 0.1  # of one result, relative
 DOUBT = 0.15  # a replica is unknown where a chunk's time is less known than this, relative
 RISK_PART = 0.4  # that is reserved for a known one: all leaves too much for later (measured)
+MOST_RISK = 0.7  # reserved for an unknown one, of its time: more idles a large fleet (measured)
 FORGET = 0.99  # older results count less: 100 of them weigh about as much as for ever
 MIN_OVERHEAD_MS = 1.0
 LEAST = 0.02  # of what was thought before: neither figure is fitted below
@@ -70,8 +71,10 @@ class SpeedFit:
 
     def risk(self, n_workers: int, padded_ms: float) -> float:
         """How much longer than expected, relative, the last of so many chunks may well take."""
-        reserved = 1.0 if self.doubt(padded_ms) > DOUBT else RISK_PART
-        return reserved * math.sqrt(2 * math.log(max(n_workers, 1))) * self.spread(padded_ms)
+        unluckiest = math.sqrt(2 * math.log(max(n_workers, 1))) * self.spread(padded_ms)
+        if self.doubt(padded_ms) > DOUBT:
+            return min(MOST_RISK, unluckiest)
+        return RISK_PART * unluckiest
 
     def spread(self, padded_ms: float) -> float:
         """The standard deviation of such a chunk's time, relative: noise and doubt."""
