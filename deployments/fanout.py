@@ -253,7 +253,7 @@ def _result(task: asyncio.Task[ChunkResult], order: Order) -> ChunkResult | Lost
         result = task.result()
         none_read = all(recognition.error for recognition in result.recognitions)
         again = none_read and 1 in order.attempts
-        return Lost(order.order, replica_lives=True) if again else result
+        return Lost(order.order, result.replica, replica_lives=True) if again else result
     if isinstance(error, ReplicaDied):
         return Lost(order.order, replica=error.replica)
     if isinstance(error, TimedOut):

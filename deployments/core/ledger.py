@@ -130,11 +130,19 @@ class Ledger:
         self.swept |= {n: order for n, order in mine.items() if n != but}
         return [n for n in mine if n != but]
 
-    def blame(self, event: Lost) -> None:
-        """A swept order was indeed lost with a replica: before, it may have been on its way."""
+    def blame(self, now_ms: float, event: Lost) -> None:
+        """A swept order was indeed lost with a replica: before, it may have been on its way.
+
+        That may be another than the one that it was meant for.
+        """
         order = self.swept.pop(event.order)
+        if event.replica_lives:
+            return
+        pool = self.pools[order.pool]
+        if event.replica and pool.died(now_ms, event.order, event.replica):
+            self.version += 1
         request = self.requests.get(order.request)
-        if request is not None and not event.replica_lives:
+        if request is not None:
             request.blame(order.segments)
 
     def lose(
@@ -149,8 +157,8 @@ class Ledger:
             return None
         order = sent.order
         pool = self.pools[order.pool]
-        elsewhere = bool(order.replica and event.replica not in ("", order.replica))
-        alone = not elsewhere and pool.has_alone(event.order)
+        here = event.replica_lives or not order.replica or event.replica in ("", order.replica)
+        alone = here and pool.has_alone(event.order)
         if not event.replica_lives and pool.died(now_ms, event.order, event.replica):
             self.version += 1
         lost = self._close(now_ms, event.order)
@@ -275,7 +283,11 @@ class Ledger:
         """The fastest pool with an idle replica that would be done before the time is over."""
         for pool in self.usable():
             fits = padded_ms <= pool.spec.batch_audio_ms or len(segments) == 1
-            idle = pool.slots and pool.is_idle() and (pool.idle_slot() or not pool.has_names)
+            if pool.has_names:
+                slot = pool.idle_slot()
+                idle = slot > 0 and pool.has_room(batches=1, slot=slot)
+            else:
+                idle = bool(pool.slots) and pool.is_idle()
             if fits and idle and pool.speed.chunk_ms(padded_ms) * HEDGE_MARGIN < left_ms:
                 return pool
         return None

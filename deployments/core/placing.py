@@ -56,11 +56,11 @@ class Placing:
 
     def dispatch(self, now_ms: float) -> Iterator[Order]:
         """Orders for every free place: retries, interactive requests, the others by fair share."""
+        for pool in self._ledger.pools.values():
+            pool.kept.clear()
         if not (self._ledger.retrying or self._ledger.interactive or self._ledger.others):
             return
         pools = self._ledger.usable()
-        for pool in pools:
-            pool.kept.clear()
         if not any(pool.has_room(batches=URGENT_BATCHES) for pool in pools):
             return
         if self._ledger.retrying:

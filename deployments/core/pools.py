@@ -8,6 +8,7 @@ answers; from then on its name is known too.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from deployments.core.events import Finished
 from deployments.core.planning import PoolSpec, Worker
@@ -169,9 +170,12 @@ class PoolState:
         others = [slot for slot in every if not avoid or slot.replica != avoid]
         return next((slot.number for slot in others or every), None)
 
-    def is_clear(self, slot: int) -> bool:
-        """Whether its replica has nothing; what was sent where none ran may be with any."""
-        return self.is_idle(slot) and all(place.slot for place in self.outstanding.values())
+    def is_clear(self, now_ms: float, slot: int) -> bool:
+        """Whether its replica has nothing; what is nobody's may be with any, until it is late."""
+        return self.has_room(batches=1, slot=slot) and all(
+            place.slot or now_ms - place.begin_ms > self.spec.start_ms + 2 * place.work_ms
+            for place in self.outstanding.values()
+        )
 
     def isolate(self, order: int) -> None:
         """That order's replica gets nothing beside it."""
@@ -183,7 +187,7 @@ class PoolState:
         """Whether the order's replica had nothing else, as far as one knows."""
         slot = self.outstanding[order].slot
         if not self.has_names or slot is None:  # if it is gone, another may have had the order
-            return not self.has_names
+            return not self._roster.had_names
         return order in self._alone or len(slot.orders) == 1
 
     def _is_kept(self, slot: Slot) -> bool:
@@ -213,8 +217,8 @@ class PoolState:
         """The replicas that are free first, fastest first; one that must start where none runs."""
         if not self.slots:
             return [self._starting(now_ms)] if self.can_start else []
-        first = (slot for slot in self._roster.first(most) if not self._is_kept(slot))
-        found = [self._worker(now_ms, slot, n_all, time_ms) for slot in first]
+        free = (slot for slot in self._roster.first() if not self._is_kept(slot))
+        found = [self._worker(now_ms, slot, n_all, time_ms) for slot in islice(free, most)]
         return sorted(found, key=lambda worker: (worker.slope, worker.free_ms))
 
     def worker(self, now_ms: float, number: int) -> Worker:
@@ -282,6 +286,7 @@ class PoolState:
         self.queued_ms += padded_ms
         self.work_ms += work_ms
         if slot is None:
+            place.begin_ms = now_ms
             if self._starting_since_ms is None:
                 self._starting_since_ms = now_ms
             return self._starting_since_ms + self.spec.start_ms + self.work_ms

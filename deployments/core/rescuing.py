@@ -28,10 +28,10 @@ def rescue(now_ms: float, ledger: Ledger, *, round_trip_ms: float) -> Iterator[O
         return
     if any(request.coming_ms for request in ledger.requests.values()):  # idle ones will be needed
         return
-    pools = [pool for pool in ledger.usable() if pool.has_names and pool.is_idle()]
-    if not pools:
-        return
+    pools = [pool for pool in ledger.usable() if pool.has_names]
     idle = [worker for pool in pools for worker in pool.idle_workers(now_ms, MOST_IDLE)]
+    if not idle:
+        return
     for left_ms, number in sorted(_left(now_ms, ledger), reverse=True):
         in_ms = GAIN * left_ms - round_trip_ms
         used = yield from _copy(now_ms, ledger, number, in_ms, idle)

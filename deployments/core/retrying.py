@@ -50,7 +50,7 @@ def _place(now_ms: float, retry: Retry, pools: list[PoolState]) -> tuple[PoolSta
         else:
             slot = pool.first_with_room(URGENT_BATCHES, padded_ms, avoid=retry.avoid_replica)
         if slot is not None:
-            waits = bool(retry.suspect and slot and not pool.is_clear(slot))
+            waits = bool(retry.suspect and slot and not pool.is_clear(now_ms, slot))
             same = pool.is_of(slot, retry.avoid_replica)
             worker = pool.worker(now_ms, slot)
             end_ms = worker.free_ms + worker.overhead_ms + padded_ms * worker.slope
@@ -59,6 +59,6 @@ def _place(now_ms: float, retry: Retry, pools: list[PoolState]) -> tuple[PoolSta
     if not found:
         return None
     waits, *_, index, slot = min(found)
-    if waits:
+    if waits and not pools[index].is_idle(slot):
         pools[index].kept.add(slot)
     return None if waits else (pools[index], slot)

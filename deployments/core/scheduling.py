@@ -170,11 +170,11 @@ class Scheduler:
 
         Its other chunks may be on their way still, and would wait for its replacement.
         """
+        known = self.knows(event.order)
         if event.order in self._ledger.swept:
-            self._ledger.blame(event)
-            return
+            self._ledger.blame(now_ms, event)
         swept: list[int] = []
-        if event.replica and not event.replica_lives and event.order in self._ledger.orders:
+        if known and event.replica and not event.replica_lives:
             swept = self._ledger.sweep(event.replica, but=event.order)
         for number in (event.order, *swept):
             told = number == event.order

@@ -8,18 +8,13 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.dispatch_fleets import in_ms, segments_s
-from cluster.scenario import Arrival, Trouble, Truth
-from cluster.simulation import Simulation
 from deployments.core.events import (
     Action,
-    Cancel,
     Finished,
-    GiveUp,
     Lost,
     Order,
     PoolSize,
     Submit,
-    Tick,
 )
 from deployments.core.planning import PoolSpec
 from deployments.core.scheduling import Scheduler
@@ -124,54 +119,6 @@ def test_with_a_replica_all_that_it_had_goes_elsewhere_at_once() -> None:
     assert is_known  # else the router would take it for a dispatcher that began anew
     assert late == []
     assert scheduler.backlog_s == open_s
-
-
-@pytest.mark.parametrize("n_replicas", [2, 4])
-def test_segments_that_kill_cost_no_other_although_replicas_are_shared(n_replicas: int) -> None:
-    """Whoever shares a replica with them dies with it, again and again."""
-    rng = random.Random(n_replicas)
-    poison = tuple((f"r{i % 2}", rng.randrange(300)) for i in range(4))
-    arrivals = [
-        Arrival(0.0, f"r{i}", tuple(rng.randint(2_000, 12_000) for _ in range(300)))
-        for i in range(2)
-    ]
-    trouble = Trouble(noise=0.1, poison=poison, replace_ms=2_000.0)
-
-    simulation = Simulation([Truth(SMALL, n_replicas, 250.0, 50.0)], arrivals, trouble=trouble)
-    outcome = simulation.run(until_ms=3e6)
-
-    answered = {(name, s) for name, segments in outcome.answers.items() for s in segments}
-    assert {(f"r{i}", s) for i in range(2) for s in range(300)} - answered == set(poison)
-    assert len(outcome.done) == 2
-
-
-def test_a_suspect_has_its_replica_for_itself_and_is_never_sent_twice() -> None:
-    lengths_ms = dict.fromkeys(range(2_000), 7_000)
-    scheduler = _scheduler((SMALL, 4))
-    open_orders = _orders(scheduler.on_event(0, Submit("long", lengths_ms)))
-    open_orders += _orders(scheduler.on_event(0, Submit("r", {0: 5_000})))
-    for at_ms in (100, 200):
-        (order,) = [o for o in open_orders if o.request == "r"]
-        open_orders = [o for o in open_orders if o.replica != order.replica]
-        lost = Lost(order.order, replica=order.replica)
-        open_orders += _orders(scheduler.on_event(at_ms, lost))
-
-    suspect, beside = None, []
-    for at_ms in range(1_000, 9_000, 100):
-        done = next(o for o in open_orders if o.request == "long")
-        open_orders.remove(done)
-        sent = _orders(scheduler.on_event(at_ms, _done(done, lengths_ms)))
-        open_orders += sent
-        suspect = suspect or next((o for o in sent if o.request == "r"), None)
-        if suspect:
-            beside += [o for o in open_orders if o.replica == suspect.replica and o != suspect]
-
-    assert suspect is not None
-    assert suspect.attempts == (3,)
-    assert beside == []
-    assert scheduler.on_event(9_000, Cancel("long")) == []
-    assert scheduler.on_event(60_000, Tick()) == []  # the others have nothing
-    assert scheduler.on_event(60_001, Lost(suspect.order)) == [GiveUp("r", (0,))]
 
 
 @pytest.mark.parametrize("n_batches", [1, 5])
