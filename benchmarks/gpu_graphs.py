@@ -132,8 +132,12 @@ def captured(run: Run) -> Run:
             run()
     ours.wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        hidden = run()
+    try:
+        with torch.cuda.graph(graph):
+            hidden = run()
+    except Exception:
+        torch.cuda.set_stream(ours)  # a capture that fails may leave its own in place
+        raise
 
     def replay() -> Tensor:
         graph.replay()
@@ -175,8 +179,8 @@ def compare(
     """Each bucket's figures; what fails is named in `graphs_error`, and the others go on."""
     figures: Figures = {}
     errors = []
-    for bucket in buckets:
-        for way, make in {"eager": None, **ways}.items():
+    for way, make in {"eager": None, **ways}.items():  # a capture that fails meets no other way
+        for bucket in buckets:
             name = f"graphs_{bucket.n_items}x{bucket.longest_s}s_{way}"
             try:
                 found = measured(encoder, bucket, dtype, device, make)

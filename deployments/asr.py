@@ -17,7 +17,7 @@ from cluster.profiles import known_card
 from deployments.config import Models
 from deployments.core.chunks import Chunk, ChunkRunner
 from deployments.core.errors import EngineFailed
-from deployments.core.owner import Owner
+from deployments.core.owner import Owner, as_they_are
 from deployments.core.types import Audio, ChunkResult, Hints
 from deployments.engines.protocols import (
     AsrEngine,
@@ -64,7 +64,10 @@ class Asr:
             )
 
         self._owner = Owner[ChunkRunner, Chunk, ChunkResult](
-            load, ChunkRunner.run, ChunkRunner.fits, ChunkRunner.prepare
+            load,
+            ChunkRunner.run,
+            ChunkRunner.fits,
+            ChunkRunner.prepare if settings.device == "cuda" else as_they_are,
         )
         self._runner = self._owner.model
 

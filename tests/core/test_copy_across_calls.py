@@ -87,16 +87,18 @@ class Replica:
         return task
 
 
+def stand_still(holds: Callable[[], bool]) -> None:
+    """Returns once it holds; whose thread this is does nothing else."""
+    give_up_s = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < give_up_s
+        time.sleep(0.001)
+    time.sleep(0.01)
+
+
 async def until(holds: Callable[[], bool]) -> None:
     """Returns once it holds; the loop goes on meanwhile."""
-
-    def wait() -> None:
-        give_up_s = time.monotonic() + PATIENCE_S
-        while not holds():
-            assert time.monotonic() < give_up_s
-            time.sleep(0.001)
-
-    await asyncio.to_thread(wait)
+    await asyncio.to_thread(stand_still, holds)
 
 
 def texts(results: Sequence[ChunkResult]) -> list[list[str]]:
@@ -141,9 +143,64 @@ def test_what_waits_as_a_call_begins_is_copied_at_once() -> None:
 
     device = played(scenario)
 
+    assert device.events[0] == "copied 6000"  # what waits does not go before it
     assert device.events.index("copied 7000") < device.events.index("ended 6000")
     assert device.events.index("copied 8000") < device.events.index("ended 7000")
     assert len(device.copies) == 3
+
+
+def test_a_burst_is_looked_at_once_and_not_for_each_of_its_jobs() -> None:
+    asked: list[list[int]] = []
+    go_on = threading.Event()
+
+    def run(_: None, jobs: Sequence[int]) -> list[int]:
+        assert go_on.wait(PATIENCE_S)
+        return list(jobs)
+
+    def prepare(_: None, jobs: Sequence[int]) -> Sequence[int]:
+        asked.append(list(jobs))
+        return jobs
+
+    async def scenario() -> None:
+        owner = Owner[None, int, int](lambda: None, run, lambda *_: True, prepare)
+        jobs = [asyncio.create_task(owner.submit(0))]
+        await asyncio.sleep(0.01)
+        jobs += [asyncio.create_task(owner.submit(n)) for n in range(1, 17)]
+        await asyncio.sleep(0.01)
+        go_on.set()
+        assert await asyncio.gather(*jobs) == list(range(17))
+
+    asyncio.run(scenario())
+
+    assert asked == [[0], list(range(1, 17))]
+
+
+def test_a_caller_that_goes_as_the_call_ends_leaves_nothing_on_the_device() -> None:
+    async def scenario(device: Device, replica: Replica) -> None:
+        first = await replica.send(9000)
+        await until(lambda: "began 9000" in device.events)
+        second = await replica.send(8000)
+        await until(lambda: "copied 8000" in device.events)
+        device.go_on()
+        stand_still(lambda: "ended 9000" in device.events)  # told with the cancelling, in one turn
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.gather(first, second, return_exceptions=True)
+        await until(lambda: device.n_held == 0)
+
+    played(scenario)
+
+
+def test_preparing_that_fails_costs_no_answer() -> None:
+    async def scenario() -> None:
+        def fails(model: object, jobs: Sequence[int]) -> Sequence[int]:
+            raise RuntimeError("can't start new thread")
+
+        owner = Owner[None, int, int](lambda: None, lambda _, jobs: list(jobs), prepare=fails)
+        jobs = [asyncio.create_task(owner.submit(n)) for n in range(5)]
+        assert await asyncio.wait_for(asyncio.gather(*jobs), PATIENCE_S) == [0, 1, 2, 3, 4]
+
+    asyncio.run(scenario())
 
 
 def test_a_later_job_that_fits_joins_what_was_prepared() -> None:
