@@ -21,6 +21,8 @@ Answer = TypeVar("Answer")
 Dtypes = Mapping[str, tuple[str, ...]]  # device -> what an engine really runs in there
 ONLY_FP32: Dtypes = {"cpu": ("fp32",), "cuda": ("fp32",)}
 
+NO_MEMORY = ("out of memory", "STATUS_ALLOC_FAILED")  # pinned memory, modules, cuBLAS, cuDNN
+
 
 def prepare(settings: EngineSettings, dtypes: Dtypes) -> torch.device:
     """The device, with this process's threads and memory share set.
@@ -98,6 +100,12 @@ def free_cache() -> None:
         torch.cuda.empty_cache()
 
 
+def ran_out_of_memory(error: RuntimeError) -> bool:
+    """Whether memory was short: torch's own error, or what CUDA and its libraries say of it."""
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in said for words in NO_MEMORY)
+
+
 def translated(
     model: str, *, free: Callable[[], None] = free_cache
 ) -> Callable[[Callable[Parameters, Answer]], Callable[Parameters, Answer]]:
@@ -111,10 +119,10 @@ def translated(
         def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Answer:
             try:
                 return work(*args, **kwargs)
-            except torch.OutOfMemoryError as error:
-                failure = OutOfMemory(f"{model}: the batch does not fit into memory: {error}")
             except RuntimeError as error:
-                raise EngineFailed(f"{model} failed: {error}") from error
+                if not ran_out_of_memory(error):
+                    raise EngineFailed(f"{model} failed: {error}") from error
+                failure = OutOfMemory(f"{model}: the batch does not fit into memory: {error}")
             # Not before: the error's traceback holds the tensors of the calls that it left.
             free()
             raise failure

@@ -101,6 +101,23 @@ def test_memory_is_freed_once_the_failed_batch_has_let_go_of_it() -> None:
     assert alive_when_freed == [False]
 
 
+@pytest.mark.parametrize(
+    "said",
+    ["CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `create`"],
+)
+def test_memory_that_is_short_outside_torchs_allocator_is_memory_too(said: str) -> None:
+    freed: list[int] = []
+
+    @translated("A model", free=lambda: freed.append(1))
+    def work() -> None:
+        raise RuntimeError(said)
+
+    with pytest.raises(OutOfMemory, match="A model: the batch does not fit"):
+        work()
+
+    assert freed == [1]
+
+
 def test_any_other_error_of_torch_frees_nothing() -> None:
     freed: list[int] = []
 
