@@ -96,7 +96,10 @@ class Scan:
 
 
 def scan(alphas: Tensor) -> Scan:
-    """Integrate-and-fire at a threshold of 1 of (batch, n_frames) float32 weights of at most 1."""
+    """Integrate-and-fire at a threshold of 1 of (batch, n_frames) float32 weights.
+
+    Above 1 a frame may fire twice, which the scan cannot say: such rows are doubtful.
+    """
     sums = alphas.double().cumsum(1)
     fired = sums.floor()
     before = torch.nn.functional.pad(sums, (1, 0))[:, :-1]
@@ -108,7 +111,7 @@ def scan(alphas: Tensor) -> Scan:
         left=(alphas.double() - here).float(),
         token=open_token.long(),
         n_tokens=fired[:, -1].long(),
-        doubtful=(near & (sums > 0.5)).any(1),
+        doubtful=((near & (sums > 0.5)) | (alphas > 1)).any(1),
     )
 
 

@@ -49,6 +49,12 @@ def test_what_only_rounding_decides_is_doubted_and_little_else_is() -> None:
     assert random.doubtful.float().mean() < 0.1
 
 
+def test_a_weight_above_one_is_for_the_loop_to_decide() -> None:
+    alphas = torch.tensor([[0.3, 0.4, 0.35], [0.3, 1.4, 0.35]])
+
+    assert scan(alphas).doubtful.tolist() == [False, True]
+
+
 def test_a_row_does_not_depend_on_its_batch_or_padding() -> None:
     alphas = rows(5, n_rows=50)
 
