@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deployments.engines.compiled import compiled
+from deployments.engines.packed import to_device
 
 Reach = tuple[int, int]  # words before and behind a word that the convolution reads
 
@@ -77,7 +78,9 @@ class Together:
         text = torch.repeat_interleave(torch.arange(n_texts), torch.tensor(lengths))
         unspaced = torch.arange(len(ids)) + text * gap
         rows = torch.stack([ids, positions, unspaced, text * longest + positions])
-        self.ids, self.positions, self._unspaced, self._padded = rows.to(device)
+        self.ids, self.positions, self._unspaced, self._padded = to_device(
+            rows, torch.device(device)
+        )
         self._n_before = reach[0]
         self._n_spaced = len(ids) + (n_texts - 1) * gap + sum(reach)
         mask = torch.zeros(n_texts * longest, dtype=torch.bool, device=device)
