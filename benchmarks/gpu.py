@@ -155,7 +155,7 @@ def many(bench: Bench) -> Figures:
     if held_ms is not None:
         figures["calibrated_batch_audio_s"] = held_ms / 1000
     pieces = bench.pieces()
-    fullest = [pieces[i] for i in batches_of(pieces, bench.pipeline.runner().budget_ms)[0]]
+    fullest = [pieces[i] for i in batches_of(pieces, bench.pipeline.runner())[0]]
     gflop = measures.gflop_per_audio_s(bench.pipeline.asr, fullest)
     peaks = {name: measures.matmul_tflops(name, device) for name in sorted({dtype, "fp32", "tf32"})}
     asr_tflops = gflop * runs[0].speech_s / median(run.asr_s for run in runs) / 1000
@@ -193,7 +193,7 @@ def gaps(bench: Bench) -> Figures:
     found = pipeline.run(audios)
     pieces = bench.pieces()[: sum(map(len, found.segments))]
     runner = pipeline.runner()
-    [batch, *_] = batches_of(pieces, runner.budget_ms)
+    [batch, *_] = batches_of(pieces, runner)
     chunk = chunk_of([pieces[i] for i in batch])
     stages: dict[str, Callable[[], object]] = {
         "vad": lambda: pipeline.detect(audios),

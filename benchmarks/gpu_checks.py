@@ -67,7 +67,7 @@ def agreements(bench: Bench) -> Figures:
 def out_of_memory(bench: Bench) -> Figures:
     """A batch that does not fit: whether all of its segments come back, and with the same words."""
     pieces, runner = bench.pieces(), bench.pipeline.runner()
-    batch = [pieces[i] for i in max(batches_of(pieces, runner.budget_ms), key=len)]
+    batch = [pieces[i] for i in max(batches_of(pieces, runner), key=len)]
     expected = bench.pipeline.asr.transcribe(batch, NO_HINTS)
     if bench.setup.device == "cuda":
         found = with_less_memory(runner, batch, bench.pipeline.asr)
@@ -95,11 +95,12 @@ def with_less_memory(
     allowed = held + (memory.peak_bytes() - held) / 2
     memory.reset()
     total = torch.cuda.mem_get_info()[1]
+    before = torch.cuda.get_per_process_memory_fraction()
     torch.cuda.set_per_process_memory_fraction(allowed / total)
     try:
         return runner.run([chunk_of(batch)])[0].recognitions
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0)
+        torch.cuda.set_per_process_memory_fraction(before)
 
 
 def in_little_room(engine: Paraformer) -> Callable[[Sequence[Audio], Hints], list[Recognition]]:

@@ -169,7 +169,8 @@ def transcribe(
     """Each recording's recognitions, and the padded milliseconds read.
 
     Segments of all recordings share batches, as chunks of different requests do in a replica; a
-    call holds what fits into one budget, as there, and nothing overlaps from call to call.
+    call holds what fits into one budget, as there, and the next one's first batch is copied
+    meanwhile.
     """
     pieces = [
         segment_audio(audio, segment)
@@ -178,10 +179,14 @@ def transcribe(
     ]
     recognitions: dict[int, Recognition] = {}
     padded_ms = 0
-    for call in calls_of(pieces, runner.budget_ms):
-        found, call_ms = runner.read([pieces[i] for i in call], NO_HINTS)
-        recognitions.update(zip(call, found, strict=True))
-        padded_ms += call_ms
+    calls = calls_of(pieces, runner.budget_ms)
+    chunks = [[chunk_of([pieces[i]]) for i in call] for call in calls]
+    coming = runner.prepare(chunks[0]) if chunks else []
+    for k, call in enumerate(calls):
+        running, coming = coming, runner.prepare(chunks[k + 1]) if k + 1 < len(calls) else []
+        results = runner.run(running)
+        recognitions.update((i, one.recognitions[0]) for i, one in zip(call, results, strict=True))
+        padded_ms += sum(one.padded_ms for one in results)
     of_all = (recognitions[i] for i in range(len(pieces)))
     return [list(islice(of_all, len(own))) for own in segments], padded_ms
 
@@ -200,9 +205,10 @@ def slack_ms(device: str) -> int:
     return worthwhile_slack_ms(expected.overhead_ms, speed)
 
 
-def batches_of(pieces: Sequence[Audio], budget_ms: int) -> list[list[int]]:
-    """Indices of the pieces in the batches that a replica makes of them."""
-    return pack([len(piece) // SAMPLES_PER_MS for piece in pieces], budget_ms=budget_ms)
+def batches_of(pieces: Sequence[Audio], runner: ChunkRunner) -> list[list[int]]:
+    """Indices of the pieces in the batches that the runner makes of them in one call."""
+    lengths_ms = [len(piece) // SAMPLES_PER_MS for piece in pieces]
+    return pack(lengths_ms, budget_ms=runner.budget_ms, slack_ms=runner.slack_ms)
 
 
 def chunk_of(pieces: Sequence[Audio]) -> Chunk:

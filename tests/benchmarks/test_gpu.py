@@ -20,9 +20,9 @@ from benchmarks.gpu_funasr import best_batch
 from benchmarks.gpu_measures import busy_s, tf32
 from benchmarks.gpu_pipeline import Setup, batches_of, chunk_of, transcribe
 from benchmarks.gpu_replicas import Done, rtfx_of, run_replicas
-from deployments.core.chunks import ChunkRunner
+from deployments.core.chunks import Chunk, ChunkRunner
 from deployments.core.errors import OutOfMemory
-from deployments.core.types import SAMPLES_PER_MS, Audio, Hints, Recognition, Segment
+from deployments.core.types import SAMPLES_PER_MS, Audio, ChunkResult, Hints, Recognition, Segment
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = {"device": "cpu", "dtype": "fp32", "size": "tiny", "files": "3", "minutes": "0.4"}
@@ -137,9 +137,9 @@ def test_a_call_holds_one_budget_and_batches_are_counted_as_they_are_read() -> N
     calls: list[int] = []
 
     class Noting(ChunkRunner):
-        def read(self, items: Sequence[Audio], hints: Hints) -> tuple[list[Recognition], int]:
-            calls.append(len(items))
-            return super().read(items, hints)
+        def run(self, chunks: Sequence[Chunk]) -> list[ChunkResult]:
+            calls.append(len(chunks))
+            return super().run(chunks)
 
     def read(batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
         if len(batch) > 2:
@@ -181,10 +181,19 @@ def test_automodels_best_batch_is_looked_for_on_the_first_set_alone(
 def test_a_batch_is_read_as_it_was_packed() -> None:
     pieces = [np.zeros(n * SAMPLES_PER_MS, np.int16) for n in (700, 5000, 4800, 3000, 2900, 400)]
 
-    for batch in batches_of(pieces, 12_000):
-        own = [pieces[i] for i in batch]
-        assert batches_of(own, 12_000) == [list(range(len(own)))]
-        assert [len(item) for item in chunk_of(own).items] == [len(piece) for piece in own]
+    read: list[list[int]] = []
+
+    def note(batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
+        read.append([len(audio) // SAMPLES_PER_MS for audio in batch])
+        return [Recognition("")] * len(batch)
+
+    runner = ChunkRunner(note, engine="", replica="")
+    for slack_ms in (0, 12_000):
+        runner.allow(12_000, slack_ms=slack_ms)
+        read.clear()
+        runner.run([chunk_of([piece]) for piece in pieces])
+        batches = batches_of(pieces, runner)
+        assert read == [[len(pieces[i]) // SAMPLES_PER_MS for i in batch] for batch in batches]
 
 
 @pytest.mark.parametrize(
