@@ -65,6 +65,23 @@ def test_a_batch_whose_copy_began_before_reads_the_same(case: Case) -> None:
     assert found == alone.read(case.audios, NO_HINTS)[0]
 
 
+def test_calls_that_are_prepared_while_others_run_read_the_same(case: Case) -> None:
+    engine = Paraformer(case.model_dir, ON_GPU)
+    runner = ChunkRunner(engine.transcribe, engine="", replica="", copy_in=engine.copy_in)
+    plain = ChunkRunner(engine.transcribe, engine="", replica="")
+    for one in (runner, plain):
+        one.allow(10_000)
+    chunks = [Chunk(audio, (len(audio),), NO_HINTS) for audio in case.audios[:12]]
+    calls = [chunks[at : at + 3] for at in range(0, len(chunks), 3)]
+
+    found, coming = [], runner.prepare(calls[0])
+    for following in [*calls[1:], None]:
+        running, coming = coming, runner.prepare(following) if following else []
+        found += [result.recognitions for result in runner.run(running)]
+
+    assert found == [result.recognitions for call in calls for result in plain.run(call)]
+
+
 @pytest.mark.parametrize("doubt", [cif.DOUBT, 1.0], ids=["few rows doubtful", "all doubtful"])
 def test_a_batch_waits_for_the_card_twice(
     case: Case, monkeypatch: pytest.MonkeyPatch, doubt: float
