@@ -57,7 +57,7 @@ async def fan_out(
             waits_for = {task for task in (reading, work.polling, *work.under_way) if task}
             done, _ = await asyncio.wait(waits_for, return_when="FIRST_COMPLETED")
             found = await work.take_results(done)
-            found |= await work.take_orders(done)
+            found = await work.take_orders(done) | found  # an answer counts more than a loss
             if reading in done:
                 segments = reading.result()
                 reading = None if segments is None else asyncio.create_task(_next(source))
@@ -248,6 +248,8 @@ def _result(task: asyncio.Task[ChunkResult], order: Order) -> ChunkResult | Lost
     So is a chunk of which no segment could be read, if that is new for any of them: the replica may
     be what is broken.
     """
+    if task.cancelled():  # by Serve, not by this loop
+        return Lost(order.order, replica_lives=True)
     error = task.exception()
     if error is None:
         result = task.result()

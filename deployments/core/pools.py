@@ -148,7 +148,9 @@ class PoolState:
         """Whether the slot is that replica's; False where either is not known."""
         return bool(replica) and slot in self.slots and self.slots[slot].replica == replica
 
-    def first_with_room(self, batches: int, padded_ms: int, *, avoid: str = "") -> int | None:
+    def first_with_room(
+        self, now_ms: float, batches: int, padded_ms: int, *, avoid: str = ""
+    ) -> int | None:
         """The slot for a chunk that may go to any; 0 where orders have no names; None: no room.
 
         That of the replica `avoid` only where there is no other, with room or without.
@@ -157,16 +159,16 @@ class PoolState:
             return None
         if not (self.has_names and self.slots):
             return 0
-        every = list(self._roster.first())
+        every = list(self._roster.in_turn(now_ms))
         others = [slot for slot in every if not avoid or slot.replica != avoid]
         first = others or every
         return next((s.number for s in first if self._has_room(s, batches, padded_ms)), None)
 
     # -- what may kill its replica, and goes where no other dies with it
 
-    def first_to_keep(self, *, avoid: str = "") -> int | None:
+    def first_to_keep(self, now_ms: float, *, avoid: str = "") -> int | None:
         """The slot that has nothing first; that of `avoid` only where there is no other."""
-        every = [slot for slot in self._roster.first() if not self._is_kept(slot)]
+        every = [slot for slot in self._roster.in_turn(now_ms) if not self._is_kept(slot)]
         others = [slot for slot in every if not avoid or slot.replica != avoid]
         return next((slot.number for slot in others or every), None)
 
@@ -217,7 +219,7 @@ class PoolState:
         """The replicas that are free first, fastest first; one that must start where none runs."""
         if not self.slots:
             return [self._starting(now_ms)] if self.can_start else []
-        free = (slot for slot in self._roster.first() if not self._is_kept(slot))
+        free = (slot for slot in self._roster.in_turn(now_ms) if not self._is_kept(slot))
         found = [self._worker(now_ms, slot, n_all, time_ms) for slot in islice(free, most)]
         return sorted(found, key=lambda worker: (worker.slope, worker.free_ms))
 

@@ -46,9 +46,11 @@ def _place(now_ms: float, retry: Retry, pools: list[PoolState]) -> tuple[PoolSta
         if retry.suspect and pool.will_have_names:
             continue
         if retry.suspect and pool.has_names:
-            slot = pool.first_to_keep(avoid=retry.avoid_replica)
+            slot = pool.first_to_keep(now_ms, avoid=retry.avoid_replica)
         else:
-            slot = pool.first_with_room(URGENT_BATCHES, padded_ms, avoid=retry.avoid_replica)
+            slot = pool.first_with_room(
+                now_ms, URGENT_BATCHES, padded_ms, avoid=retry.avoid_replica
+            )
         if slot is not None:
             waits = bool(retry.suspect and slot and not pool.is_clear(now_ms, slot))
             same = pool.is_of(slot, retry.avoid_replica)

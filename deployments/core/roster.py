@@ -42,6 +42,19 @@ class Roster:
         """The first to be free first."""
         return (self.slots[number] for _, number in self._by_time[:most])
 
+    def in_turn(self, now_ms: float) -> Iterator[Slot]:
+        """As they will be free: idle ones first, a late one by how late it is already."""
+        late: list[Slot] = []  # the latest first
+        for slot in self.first():
+            if slot.orders and slot.free_ms <= now_ms:
+                late.append(slot)
+                continue
+            free_ms = slot.will_be_free_ms(now_ms)
+            while late and late[-1].will_be_free_ms(now_ms) <= free_ms:
+                yield late.pop()
+            yield slot
+        yield from reversed(late)
+
     def find(self, number: int) -> Slot | None:
         """The slot of that number; 0: the one that is free first, if there is any."""
         return self.slots.get(number) if number else next(self.first(1), None)

@@ -160,3 +160,27 @@ def test_a_death_is_noted_also_where_an_order_tells_it_that_was_thought_lost() -
 
     assert scheduler.snapshot()["small"]["replicas"] == 1
     assert {order.replica for order in again} <= {"small#2"}
+
+
+def test_nobody_waits_for_a_replica_that_hangs_while_others_are_idle() -> None:
+    """It was to be free long ago, so it would be the first of all by that time."""
+    scheduler = _scheduler(12)
+    sent: list[Order] = []
+    for i in range(12):
+        sent += _orders(scheduler.on_event(0, Submit(f"r{i}", {0: 5_000}, interactive=False)))
+    *hung, a, b, c = sent
+    for order in (a, b, c):  # long after the others were to be done
+        scheduler.on_event(300, _done(order, {0: 5_000}))
+    pool = scheduler._pools["small"]
+
+    (order,) = _orders(scheduler.on_event(301, Submit("short", {0: 3_000})))
+    kept = pool.first_to_keep(301)
+    lost = Lost(order.order, order.replica, replica_lives=True)
+    (again,) = _orders(scheduler.on_event(302, lost))
+
+    idle = {a.replica, b.replica, c.replica}
+    assert len({order.replica for order in hung} - idle) == 9
+    assert order.replica in idle
+    assert kept is not None
+    assert pool.slots[kept].replica in idle - {order.replica}
+    assert again.replica in idle - {order.replica}
