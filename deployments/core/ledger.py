@@ -252,9 +252,12 @@ class Ledger:
             self._copies[request.name, segment] = 2
         return self.send(now_ms, request, pool, segments, lengths_ms, slot)
 
-    def has_copy(self, order: Order) -> bool:
-        """Whether some of it is, or was, under way twice."""
-        return any((order.request, segment) in self._copies for segment in order.segments)
+    def may_copy(self, order: Order) -> bool:
+        """Whether none of it is, or was, under way twice. A suspect might kill one more."""
+        request = self.requests.get(order.request)
+        if request is None or request.suspect == order.order:
+            return False
+        return not any((order.request, segment) in self._copies for segment in order.segments)
 
     # -- what is late
 
@@ -267,7 +270,7 @@ class Ledger:
             if sent is None or request is None:
                 continue
             order = sent.order
-            if self.has_copy(order) or number == request.suspect:  # a copy might kill one more
+            if not self.may_copy(order):
                 continue
             took_ms = max(1.0, sent.expected_ms - sent.begin_ms)
             left_ms = (now_ms - sent.begin_ms) / 2 + (now_ms - sent.expected_ms)

@@ -159,18 +159,15 @@ class PoolState:
             return None
         if not (self.has_names and self.slots):
             return 0
-        every = list(self._roster.in_turn(now_ms))
-        others = [slot for slot in every if not avoid or slot.replica != avoid]
-        first = others or every
+        first = _but(avoid, list(self._roster.in_turn(now_ms)))
         return next((s.number for s in first if self._has_room(s, batches, padded_ms)), None)
 
     # -- what may kill its replica, and goes where no other dies with it
 
     def first_to_keep(self, now_ms: float, *, avoid: str = "") -> int | None:
         """The slot that has nothing first; that of `avoid` only where there is no other."""
-        every = [slot for slot in self._roster.in_turn(now_ms) if not self._is_kept(slot)]
-        others = [slot for slot in every if not avoid or slot.replica != avoid]
-        return next((slot.number for slot in others or every), None)
+        free = [slot for slot in self._roster.in_turn(now_ms) if not self._is_kept(slot)]
+        return next((slot.number for slot in _but(avoid, free)), None)
 
     def is_clear(self, now_ms: float, slot: int) -> bool:
         """Whether its replica has nothing; what is nobody's may be with any, until it is late."""
@@ -196,6 +193,8 @@ class PoolState:
         if not (self.kept or self._alone):
             return False
         return slot.number in self.kept or slot.number in self._alone.values()
+
+    # -- who has nothing, and what a plan sees
 
     def is_idle(self, slot: int = 0) -> bool:
         """Whether the slot's replica has nothing to do; 0: any, or one that is to start."""
@@ -342,3 +341,8 @@ class PoolState:
             return
         self._roster.learn(slot, whole_ms, took_ms, share)
         self.speed.take(*self._roster.known.mean())
+
+
+def _but(replica: str, slots: list[Slot]) -> list[Slot]:
+    """The slots without that replica's; all of them where there is no other."""
+    return [slot for slot in slots if not replica or slot.replica != replica] or slots

@@ -41,12 +41,10 @@ def rescue(now_ms: float, ledger: Ledger, *, round_trip_ms: float) -> Iterator[O
 
 
 def _left(now_ms: float, ledger: Ledger) -> Iterator[tuple[float, int]]:
-    """How long every order without a copy will take yet."""
+    """How long every order that may be copied will take yet."""
     for number, sent in ledger.orders.items():
         place = ledger.pools[sent.order.pool].outstanding[number]
-        request = ledger.requests.get(sent.order.request)
-        suspect = request is not None and request.suspect == number  # it might kill one more
-        if place.slot is not None and not suspect and not ledger.has_copy(sent.order):
+        if place.slot is not None and ledger.may_copy(sent.order):
             over_ms = now_ms - place.begin_ms - place.work_ms
             left_ms = over_ms / 2 if over_ms > 0 else -over_ms
             yield left_ms + place.slot.speed.spread(place.padded_ms) * place.work_ms, number

@@ -56,8 +56,8 @@ def _place(now_ms: float, retry: Retry, pools: list[PoolState]) -> tuple[PoolSta
             same = pool.is_of(slot, retry.avoid_replica)
             worker = pool.worker(now_ms, slot)
             end_ms = worker.free_ms + worker.overhead_ms + padded_ms * worker.slope
-            elsewhere = pool.spec.name != retry.avoid
-            found.append((waits, not fits, same, not elsewhere, end_ms, index, slot))
+            same_pool = pool.spec.name == retry.avoid
+            found.append((waits, not fits, same, same_pool, end_ms, index, slot))
     if not found:
         return None
     waits, *_, index, slot = min(found)

@@ -186,9 +186,12 @@ def test_a_caller_that_goes_as_the_call_ends_leaves_nothing_on_the_device() -> N
         await asyncio.sleep(0)
         second.cancel()
         await asyncio.gather(first, second, return_exceptions=True)
-        await until(lambda: device.n_held == 0)
+        await asyncio.sleep(0.05)
+        assert device.n_held == 0
 
-    played(scenario)
+    device = played(scenario)
+
+    assert device.events == ["copied 9000", "began 9000", "copied 8000", "ended 9000"]
 
 
 def test_preparing_that_fails_costs_no_answer() -> None:

@@ -8,14 +8,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.dispatch_fleets import in_ms, segments_s
-from deployments.core.events import (
-    Action,
-    Finished,
-    Lost,
-    Order,
-    PoolSize,
-    Submit,
-)
+from deployments.core.events import Action, Finished, Lost, Order, PoolSize, Submit
 from deployments.core.planning import PoolSpec
 from deployments.core.scheduling import Scheduler
 
