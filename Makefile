@@ -15,12 +15,13 @@ REQUIREMENTS ?= $(or $(MADE_FROM),requirements/cpu.txt)
 STAMP := $(VENV)/.made-from-$(notdir $(REQUIREMENTS))
 
 FAST := not ray and not gpu and not slow and not bench
+SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet# without the notice on Material's successor
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile# a file's models are made once
 
 IS_SUPPORTED := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))
 PYTHON ?= $(firstword $(foreach p,python3 python3.11 python3.12,$(shell $(p) -c '$(IS_SUPPORTED)' 2>/dev/null && echo $(p))))
 
-.PHONY: help setup setup-gpu demo serve check test fix bench clean
+.PHONY: help setup setup-gpu demo serve check test fix docs bench clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -36,11 +37,12 @@ demo: $(STAMP)  ## serve on loopback, transcribe a Mandarin recording, stop
 serve: $(STAMP)  ## serve serve_config.yaml in the foreground
 	@$(BIN)/python -m deployments.serve serve_config.yaml
 
-check: $(STAMP)  ## format, lint, types, import contracts and the fast tests
+check: $(STAMP)  ## format, lint, types, import contracts, the documents and the fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(SITE) --site-dir build/site
 	$(BIN)/pytest -q $(PARALLEL) -m "$(FAST)"
 
 test: $(STAMP)  ## every test that needs no GPU and no model hub, real Ray included
@@ -51,11 +53,16 @@ fix: $(STAMP)  ## format, and mend what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(STAMP)  ## write the pages that are made from the code, and build the site into site/
+	@$(BIN)/python docs/generate.py
+	@$(SITE)
+	@echo "== read it: $(BIN)/python -m http.server -d site"
+
 bench: $(STAMP)  ## one benchmark, as JSON: make bench NAME=pipeline
 	@$(BIN)/python -m benchmarks $(NAME) --json
 
 clean:  ## remove .venv and every cache in this directory
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist site *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The recipe of .venv ------------------------------------------------------------------------------

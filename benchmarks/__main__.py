@@ -1,7 +1,8 @@
-"""`python -m benchmarks NAME [--json] [--record] [OPTION ...]`: one flat set of figures.
+"""`python -m benchmarks NAME [--json] [--record] [OPTION ...]` runs one benchmark.
 
-Without a name it lists the benchmarks; `NAME --help` shows what one can be told. Everything but
-the figures goes to stderr, so that `--json` writes exactly one object to stdout.
+The result is one flat set of figures. `--record` appends them to RESULTS.md. Without a name the
+command lists the benchmarks; `NAME --help` lists the options of one. Everything but the figures
+goes to stderr, so that `--json` writes exactly one object to stdout.
 """
 
 from __future__ import annotations
@@ -25,67 +26,85 @@ from benchmarks.results import Figures, append, check_flat, circumstances, secti
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """Where a benchmark is, imported only to be run, and what it shows."""
+    """A benchmark's function and what it shows."""
 
-    target: str  # "module:function"; the function's parameters are the command's options
+    # "module:function". The module is imported only when the benchmark runs, because some need Ray
+    # or torch. The function's parameters are the command's options.
+    target: str
     caption: str
 
 
 BENCHMARKS = {
     "pipeline": Benchmark(
-        "benchmarks.pipeline:run",
-        "The service against one process with the same engines, and against funasr-server.",
+        "benchmarks.service.pipeline:run",
+        "The service against its engines in one process, and against funasr-server.",
     ),
     "long": Benchmark(
-        "benchmarks.long_recording:run",
-        "An hour of audio through the service: peak memory of each process, files left behind.",
+        "benchmarks.service.long_recording:run",
+        "One recording of an hour through the service: peak memory of each process, files left.",
+    ),
+    "uploads": Benchmark(
+        "benchmarks.service.uploads:run",
+        "Large uploads through the service: the memory of each process, for one and for several.",
     ),
     "punctuation": Benchmark(
-        "benchmarks.punctuation:run",
-        "CT-Transformer against FunASR, one thread or a GPU: a batch of documents, and a long one.",
+        "benchmarks.engines.punctuation:run",
+        "CT-Transformer against FunASR on one thread or a GPU: a batch of documents, a long one.",
     ),
     "engine": Benchmark(
-        "benchmarks.engine:run",
-        "The Paraformer engine against FunASR's AutoModel on one core: speed, overhead, equality.",
+        "benchmarks.engines.paraformer:run",
+        "The Paraformer engine against FunASR's AutoModel on one core: speed, overhead, agreement.",
     ),
     "vad": Benchmark(
-        "benchmarks.vad:run",
-        "CPU time of the VAD against FunASR's, its parts, and its memory over ten hours of audio.",
+        "benchmarks.engines.vad:run",
+        "The VAD's CPU time against FunASR's and by part, and its memory on ten hours of audio.",
     ),
     "gpu": Benchmark(
-        "benchmarks.gpu:run",
-        "The engines alone on one GPU: speed of each stage and of all, and what bounds them.",
+        "benchmarks.gpu.engines:run",
+        "The engines alone on one GPU: the speed of each stage and of all, and what bounds it.",
     ),
     "dispatch": Benchmark(
-        "benchmarks.dispatch:run",
-        "One recording over unlike GPUs: makespan over a plan that knows every speed (simulated).",
+        "benchmarks.dispatch.simulated:run",
+        "The time of one recording on unlike GPUs, relative to an ideal plan's (simulated).",
     ),
     "dispatch_on_ray": Benchmark(
-        "benchmarks.dispatch_on_ray:run",
-        "The same on real Ray: five fake nodes, sleeping engines, real audio; deaths.",
+        "benchmarks.dispatch.on_ray:run",
+        "The same on real Ray: five fake nodes, engines that sleep, replicas and a node that die.",
     ),
     "short_requests": Benchmark(
-        "benchmarks.short_requests:run",
-        "95th percentile of short requests with and without a file of 10 hours; --real: on Ray.",
+        "benchmarks.dispatch.short_requests:run",
+        "The 95th percentile of short requests, with and without a file of 10 hours (simulated).",
     ),
     "padding": Benchmark(
-        "benchmarks.padding:run",
-        "Padding in a replica's batches: an hour, and 1, 8 and 64 short requests (simulated).",
+        "benchmarks.engines.padding:run",
+        "The padding in a replica's batches: an hour, and 1, 8, 64 short requests (simulated).",
     ),
     "accuracy": Benchmark(
-        "benchmarks.served_accuracy:run",
-        "Character error rate of the Whisper default through HTTP and of its engine directly.",
+        "benchmarks.service.accuracy:run",
+        "The character error rate of Whisper, or another model, over HTTP and of its engine alone.",
+    ),
+    "overhead": Benchmark(
+        "benchmarks.service.overhead:run",
+        "A short request beside its recognition, against funasr-server: latency, CPU, requests/s.",
+    ),
+    "fuzz": Benchmark(
+        "benchmarks.service.fuzz:run",
+        "Damaged recordings of every kind through the decoder: errors, time for a MB, memory.",
+    ),
+    "itn": Benchmark(
+        "benchmarks.service.itn:run",
+        "Spoken numbers in digits: the sentences that are wrong, against wetext alone.",
     ),
     "autoscale": Benchmark(
-        "benchmarks.autoscale:run_day",
-        "A day of load through the autoscaling policy: swings, waits, cost; with a plot.",
+        "benchmarks.dispatch.autoscale:run_day",
+        "The autoscaling policy over a day of load: changes of direction, waits and cost.",
     ),
 }
 FLAGS = ("--json", "--record")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit status: 0, or 2 where the command was not understood."""
+    """The exit status: 0, or 2 where there is no such benchmark."""
     name, rest = (arguments[0], arguments[1:]) if arguments else ("", ())
     if name not in BENCHMARKS:
         _show_list()
@@ -108,14 +127,17 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def function(target: str) -> Callable[..., Figures]:
-    """The benchmark behind "module:function"."""
+    """Imports the benchmark that "module:function" names."""
     module, name = target.split(":")
     found: Callable[..., Figures] = getattr(importlib.import_module(module), name)
     return found
 
 
 def command(name: str, benchmark: Callable[..., Figures], options: Sequence[str]) -> Figures:
-    """Runs the function as a command line would; exits where the options are wrong or for help."""
+    """Runs the function with options from the command line.
+
+    Raises SystemExit where the options are wrong, and after `--help`.
+    """
     kept: list[Figures] = []
 
     @functools.wraps(benchmark)
@@ -134,9 +156,9 @@ def command(name: str, benchmark: Callable[..., Figures], options: Sequence[str]
 
 @contextmanager
 def only_stderr() -> Iterator[TextIO]:
-    """What is written to stdout goes to stderr, that of subprocesses too; yields the real stdout.
+    """Redirects stdout to stderr, also that of subprocesses; yields the real stdout.
 
-    Flushed and put back on leaving.
+    Stdout is flushed and restored on leaving.
     """
     sys.stdout.flush()
     real = os.dup(1)
@@ -154,7 +176,7 @@ def only_stderr() -> Iterator[TextIO]:
 
 
 def _show_list() -> None:
-    table = Table("NAME", "what it shows", box=None, header_style="bold")
+    table = Table("NAME", "what it measures", box=None, header_style="bold")
     for name, benchmark in BENCHMARKS.items():
         table.add_row(name, benchmark.caption)
     console = Console()

@@ -1,10 +1,11 @@
-"""Figures, and the dated section of RESULTS.md that records them with how they were made."""
+"""Figures, and the dated sections of RESULTS.md that record them and how they were measured."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,24 +19,36 @@ Figures: TypeAlias = dict[str, float | int | str]
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
-HEADER = "# Results\n\nDated experiments, the newest last, failures included.\n"
+HEADER = """\
+# Results
+
+Each section is one run of a benchmark, the newest last, failures included.
+`python -m benchmarks NAME --record` appends a section.
+The docstring of a benchmark's file explains the names of its figures.
+Captions, options and names of figures are those of the commit that a section names.
+"""
 PACKAGES = ("ray", "torch", "funasr", "onnxruntime", "numpy")
 GIB = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What has to be known to repeat a measurement."""
+    """The facts that one needs to repeat a measurement."""
 
     when: datetime
     commit: str
     machine: str
     versions: Mapping[str, str]
-    load_1min: float  # of the machine as the measurement began: other work shows here
+    load_1min: float  # when the measurement began: shows whether other work was running
+
+
+def say(message: str) -> None:
+    """Prints progress for a person, to stderr."""
+    print(message, file=sys.stderr, flush=True)
 
 
 def circumstances() -> Circumstances:
-    """Those of now and here."""
+    """The circumstances of a measurement that begins now on this machine."""
     return Circumstances(
         when=datetime.now().astimezone(),
         commit=_commit(),
@@ -46,7 +59,7 @@ def circumstances() -> Circumstances:
 
 
 def check_flat(figures: Mapping[str, object]) -> Figures:
-    """The figures, each a finite number or a text. Raises ValueError for anything else."""
+    """The figures. Raises ValueError where a value is neither a finite number nor a text."""
     flat: Figures = {}
     for name, value in figures.items():
         if not isinstance(value, int | float | str):
@@ -60,7 +73,7 @@ def check_flat(figures: Mapping[str, object]) -> Figures:
 def section(
     name: str, command: Sequence[str], figures: Figures, made: Circumstances, caption: str
 ) -> str:
-    """One experiment in Markdown."""
+    """The section of RESULTS.md for one run of a benchmark."""
     versions = ", ".join(f"{package} {number}" for package, number in made.versions.items())
     rows = "\n".join(f"| {figure} | {shown(value)} |" for figure, value in figures.items())
     return (
@@ -72,12 +85,12 @@ def section(
 
 
 def shown(value: float | int | str) -> str:
-    """A figure for a person: three decimals at most."""
+    """The figure as text, with at most three decimals."""
     return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
 def append(text: str, path: Path = RESULTS) -> None:
-    """Adds a section at the end of the file, which begins with HEADER."""
+    """Adds a section at the end of the file. A new file begins with HEADER."""
     if not path.exists():
         path.write_text(HEADER, "utf-8")
     with path.open("a", encoding="utf-8") as file:
@@ -85,7 +98,7 @@ def append(text: str, path: Path = RESULTS) -> None:
 
 
 def _commit() -> str:
-    """The commit of the checkout, marked where files differ from it."""
+    """The checkout's commit; the text says so where files differ from it."""
     try:
         commit = _git("rev-parse", "--short", "HEAD")
         return f"{commit} with local changes" if _git("status", "--porcelain") else commit

@@ -1,4 +1,4 @@
-"""`python -m clients`: the command line."""
+"""`python -m clients`: runs the command line of the clients."""
 
 from clients.cli import app
 

@@ -1,4 +1,7 @@
-"""`python -m clients transcribe | models | ready`. Exit status: 0 all fine, 1 failed, 2 usage."""
+"""The command line `python -m clients transcribe | models | ready`.
+
+Exit status: 0 if all went well, 1 if something failed, 2 for a wrong command line.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +11,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from clients.http import DEFAULT_TIMEOUT_S, Client
-from clients.outputs import STDIN, Job, plan, refuse_to_overwrite, write
-from clients.request import Asked
+from clients.outputs import STDIN, Job, plan, prepare, write
+from clients.request import Asked, Source, cleaned
 from deployments.core.errors import AsrError
 from deployments.core.formats import FORMATS
 from deployments.core.types import Done, Transcript
 from deployments.core.types import Progress as Heard
 
-FormatName = Literal["text", "json", "srt", "vtt", "verbose_json", "detailed_json"]
-# Several of these cannot stand in one stream.
-ONE_PER_FILE = ("srt", "vtt")
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 app = typer.Typer(
@@ -35,40 +36,69 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+def known_format(name: str) -> str:
+    """The name, where the table of formats has it. Raises BadParameter for any other."""
+    if name not in FORMATS:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(FORMATS)}.")
+    return name
+
+
 Option = typer.Option
 Url = Annotated[str, Option(help="Where the service is.", envvar="PARAFORMER_CLUSTER_URL")]
 Files = Annotated[
-    list[str], typer.Argument(metavar="FILE...", help="Audio or video files; - is stdin.")
+    list[str], typer.Argument(metavar="FILE...", help="Audio or video files; - is standard input.")
 ]
-Format = Annotated[FormatName, Option("--format", "-f", help="What to write.")]
+Format = Annotated[
+    str,
+    Option(
+        "--format",
+        "-f",
+        parser=known_format,
+        metavar="|".join(FORMATS),
+        help="Format of the transcripts.",
+    ),
+]
 OutputDir = Annotated[
     Path | None,
-    Option("--output-dir", "-o", metavar="DIR", help="Write DIR/NAME.EXT, not stdout."),
+    Option("--output-dir", "-o", metavar="DIR", help="Write DIR/NAME.EXT instead of stdout."),
 ]
-Model = Annotated[str | None, Option(help="The model; by default the deployed one.")]
+Model = Annotated[str | None, Option(help="The model; default: the deployed one.")]
 Language = Annotated[str | None, Option(help="ISO 639-1, such as zh.")]
-Prompt = Annotated[str | None, Option(help="Context for models that use it.")]
+Prompt = Annotated[str | None, Option(help="Context, for models that use it.")]
 Hotwords = Annotated[
     list[str] | None, Option("--hotword", help="A word to listen for; may be repeated.")
 ]
 Channel = Annotated[
-    int | None, Option(min=0, help="Only this channel, from 0; by default all, mixed.")
+    int | None, Option(min=0, help="Only this channel, from 0; default: all mixed.")
 ]
-Words = Annotated[bool, Option("--words", help="Ask for word times; refused where there are none.")]
+Words = Annotated[
+    bool, Option("--words", help="Ask for word times; an error if the model has none.")
+]
 Itn = Annotated[bool, Option("--itn", help="Write spoken numbers in digits: 三百零五 as 305.")]
-Jobs = Annotated[int, Option("--jobs", "-j", min=1, help="Files at a time.")]
-Force = Annotated[bool, Option("--force", help="Overwrite files.")]
-TimeoutS = Annotated[float, Option("--timeout", min=1, help="Seconds to wait for a sign of life.")]
+Jobs = Annotated[int, Option("--jobs", "-j", min=1, help="Files to send at the same time.")]
+Force = Annotated[bool, Option("--force", help="Overwrite existing files.")]
+TimeoutS = Annotated[
+    float, Option("--timeout", min=1, help="Seconds without any answer to give up after.")
+]
 
 
 def _connect(context: typer.Context, url: str, timeout_s: float) -> Client:
-    """The client; a test hands in its own maker as the context's object."""
+    """The client. A test passes its own function to make one, as the context's object."""
+    set_on_retry_hooks([_tell_of_retry])
     make: Callable[..., Client] = context.obj or Client
-    return make(url, timeout_s=timeout_s)
+    try:
+        return make(url, timeout_s=timeout_s)
+    except AsrError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _tell_of_retry(details: RetryDetails) -> None:
+    _complain(f"{details.caused_by} (trying again in {details.wait_for:.0f} s)")
 
 
 def _complain(reason: str) -> None:
-    typer.echo(reason, err=True)
+    typer.echo(cleaned(reason), err=True)
 
 
 @app.command()
@@ -91,13 +121,13 @@ def transcribe(
 ) -> None:
     """Transcribe FILE... and print the transcripts, or write one file for each into DIR."""
     if files.count(STDIN) > 1:
-        raise typer.BadParameter("- may stand there once.")
-    if output_dir is None and format_name in ONE_PER_FILE and len(files) > 1:
+        raise typer.BadParameter("- may be given only once.")
+    if output_dir is None and FORMATS[format_name].one_per_file and len(files) > 1:
         raise typer.BadParameter(f"Several files as {format_name} need -o DIR.")
     try:
-        planned = plan(files, output_dir, format_name)
+        planned = plan(files, output_dir, FORMATS[format_name].extension)
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise typer.BadParameter(cleaned(str(error))) from None
     asked = Asked(
         model=model,
         language=language,
@@ -117,7 +147,6 @@ def transcribe(
             (job, pool.submit(_transcript, client, job, asked, progress, force=force))
             for job in planned
         ]
-        # in the order of the command line
         n_failed = sum(not _told(job, coming, render, force=force) for job, coming in running)
     if n_failed:
         raise typer.Exit(1)
@@ -126,7 +155,7 @@ def transcribe(
 def _told(
     job: Job, coming: Future[Transcript], render: Callable[[Transcript], str], *, force: bool
 ) -> bool:
-    """Whether the transcript came and was printed or written; what is wrong goes to stderr."""
+    """Prints or writes the transcript when it comes. False if that failed; stderr says why."""
     try:
         transcript = coming.result()
         text = render(transcript)
@@ -134,17 +163,20 @@ def _told(
             typer.echo(text, nl=not text.endswith("\n"))
         else:
             write(job, text, force=force)
-    except (AsrError, OSError) as error:
-        _complain(f"{job.name}: {error}")
+    except UnicodeEncodeError as error:
+        _complain(f"{job.shown}: {error}. Use -o DIR, or set PYTHONIOENCODING=utf-8.")
+        return False
+    except (AsrError, OSError, ValueError) as error:
+        _complain(f"{job.shown}: {error}")
         return False
     for warning in transcript.warnings:
-        _complain(f"{job.name}: {warning}")
+        _complain(f"{job.shown}: {warning}")
     return True
 
 
 @contextmanager
 def _threads(n_threads: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool that on Ctrl-C starts no further file."""
+    """A pool of threads that starts no further file after Ctrl-C."""
     pool = ThreadPoolExecutor(n_threads)
     try:
         yield pool
@@ -153,12 +185,12 @@ def _threads(n_threads: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def _rendered(transcript: Transcript, *, format_name: str, words: bool) -> str:
-    _, render = FORMATS[format_name]
-    return render(transcript, ("segment", "word") if words else ("segment",))
+    granularities = ("segment", "word") if words else ("segment",)
+    return FORMATS[format_name].render(transcript, granularities)
 
 
 def progress_on(console: Console) -> Progress:
-    """One bar for each file; nothing where `console` is not a terminal."""
+    """One bar for each file, if `console` is a terminal."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -173,12 +205,11 @@ def progress_on(console: Console) -> Progress:
 def _transcript(
     client: Client, job: Job, asked: Asked, progress: Progress, *, force: bool
 ) -> Transcript:
-    """One recording's transcript; its bar moves with the speech that has been recognised."""
-    refuse_to_overwrite(job, force=force)
-    bar = progress.add_task(job.name, total=None)
+    """The transcript of one recording. Its bar shows how much speech has been recognised."""
+    prepare(job, force=force)
+    bar = progress.add_task(job.shown, total=None)
     try:
-        source = sys.stdin.buffer if job.name == STDIN else job.name
-        for event in client.stream(source, **asked):
+        for event in client.stream(_source(job), **asked):
             if isinstance(event, Heard):
                 progress.update(bar, completed=event.done_ms, total=event.total_ms)
             if isinstance(event, Done):
@@ -188,9 +219,17 @@ def _transcript(
     raise AssertionError("a stream ends with Done or an error")
 
 
+def _source(job: Job) -> Source:
+    if job.name != STDIN:
+        return job.name
+    if sys.stdin is None:
+        raise OSError("Standard input is closed.")
+    return sys.stdin.buffer
+
+
 @app.command()
 def models(context: typer.Context, url: Url = DEFAULT_URL) -> None:
-    """List the models that the service has, and how they run."""
+    """List the models that are served, and the pools that run them."""
     try:
         with _connect(context, url, DEFAULT_TIMEOUT_S) as client:
             served = client.models()
@@ -217,7 +256,7 @@ def _joined(values: Iterable[object]) -> str:
 
 @app.command()
 def ready(context: typer.Context, url: Url = DEFAULT_URL) -> None:
-    """Say whether a recording would be transcribed now; exit status 1 if not."""
+    """Say whether a recording would be transcribed now. Exit status 1 if not."""
     try:
         with _connect(context, url, DEFAULT_TIMEOUT_S) as client:
             state = client.ready()
@@ -226,10 +265,10 @@ def ready(context: typer.Context, url: Url = DEFAULT_URL) -> None:
         raise typer.Exit(1) from None
     for name, pool in state.get("pools", {}).items():
         typer.echo(
-            f"{name}: {pool['replicas']} running, {pool['outstanding_audio_s']:.0f} s under way"
+            f"{name}: {pool['replicas']} running, {pool['outstanding_audio_s']:.0f} s in progress"
         )
     if not state["ready"]:
         absent = [name for name, n in state.get("stages", {}).items() if not n]
-        _complain(f"not ready: {state.get('reason') or 'nothing runs of ' + _joined(absent)}")
+        _complain(f"not ready: {state.get('reason') or 'no replica runs of ' + _joined(absent)}")
         raise typer.Exit(1)
     typer.echo("ready")

@@ -1,163 +1,58 @@
-"""The service over HTTP: `Client` and `AsyncClient`, the same but for the awaits.
+"""Clients of the service over HTTP: `Client`, and `AsyncClient` for asyncio.
 
-Requests are made and answers are read by the functions at the top; the classes only send. A
-request is sent again when nothing answered or when the service is busy (503), never otherwise.
+The classes only send. Requests and answers are in `messages.py`, and `attempts.py` says what is
+sent again.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import AbstractContextManager, aclosing, closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, closing
 from types import TracebackType
-from typing import Any, BinaryIO, Self, TypeAlias, Unpack
+from typing import Self, Unpack
 
 import httpx
 import stamina
 
-from clients.request import Asked, Source, opened, options_from
-from deployments.core.errors import AsrError, ModelUnavailable, Overloaded, TimedOut
-from deployments.core.formats import from_detailed, from_stream_event
-from deployments.core.types import Done, Event, TranscribeOptions, Transcript
-from deployments.core.wire import from_error_body, from_sse_line
+from clients.attempts import Attempts, Unreached
+from clients.messages import (
+    Calls,
+    Json,
+    MakeRequest,
+    error_of,
+    event_of,
+    models_of,
+    readiness_of,
+    transcript_of,
+)
+from clients.request import Asked, Source
+from deployments.core.errors import AsrError
+from deployments.core.types import Done, StreamEvent, Transcript
+from deployments.proxies import AsyncTransport, Transport
 
-Json: TypeAlias = dict[str, Any]
-MakeRequest: TypeAlias = Callable[[], httpx.Request]  # a new one for each try
-
-TRANSCRIPTIONS = "/v1/audio/transcriptions"
-DEFAULT_TIMEOUT_S = 600.0  # between two pieces of an answer; an hour of audio takes minutes
+DEFAULT_TIMEOUT_S = 600.0  # between two pieces of an answer: an hour of audio may take minutes
 DEFAULT_ATTEMPTS = 4
 CONNECT_TIMEOUT_S = 5.0
-MAX_RETRY_WAIT_S = 60.0  # a service that wants us to wait longer is reported as busy
-
-
-def _form(options: TranscribeOptions, *, is_stream: bool) -> dict[str, str | list[str]]:
-    """The fields of the form; what was not asked for is not sent."""
-    hints = options.hints
-    fields: dict[str, str | list[str] | None] = {
-        "response_format": "detailed_json",
-        "model": options.model,
-        "language": hints.language,
-        "prompt": hints.prompt,
-        "hotwords[]": list(hints.hotwords),
-        "channel": None if options.channel is None else str(options.channel),
-        "timestamp_granularities[]": ["word", "segment"] if options.word_times else None,
-        "itn": "true" if options.itn else None,
-        "stream": "true" if is_stream else None,
-    }
-    return {name: value for name, value in fields.items() if value}
-
-
-def _request(
-    http: httpx.Client | httpx.AsyncClient,
-    name: str,
-    file: BinaryIO,
-    options: TranscribeOptions,
-    *,
-    is_stream: bool,
-) -> httpx.Request:
-    """A new request; httpx reads the file from its beginning, whatever was read before."""
-    fields = _form(options, is_stream=is_stream)
-    return http.build_request("POST", TRANSCRIPTIONS, data=fields, files={"file": (name, file)})
-
-
-def _body(response: httpx.Response) -> Any:
-    """The answer's JSON, or its text where it has none."""
-    try:
-        return response.json()
-    except ValueError:
-        return response.text
-
-
-def _error(response: httpx.Response) -> AsrError:
-    return from_error_body(response.status_code, response.headers, _body(response))
-
-
-def _transcript(response: httpx.Response) -> Transcript:
-    try:
-        return from_detailed(response.json())
-    except (KeyError, TypeError, ValueError) as error:
-        raise AsrError(f"The server's answer is not a transcript: {error!r}") from error
-
-
-def _event(line: str) -> Event | None:
-    """The event of one line of the stream; raises what the server sent as an error."""
-    try:
-        body = from_sse_line(line)
-        if body is None:
-            return None
-        if "error" not in body:
-            return from_stream_event(body)
-    except (KeyError, TypeError, ValueError) as error:
-        raise AsrError(f"The server's stream cannot be read: {error!r}") from error
-    raise from_error_body(500, {}, body)
-
-
-def _is_worth_another_try(error: Exception) -> bool | float:
-    """For stamina: False, True (it waits by its own back-off), or the seconds to wait."""
-    match error:
-        case httpx.ConnectError() | httpx.ConnectTimeout() | ModelUnavailable():
-            return True
-        case Overloaded() if error.retry_after_s <= MAX_RETRY_WAIT_S:
-            return error.retry_after_s
-    return False
-
-
-@contextmanager
-def _plain_errors(base_url: str, timeout_s: float) -> Iterator[None]:
-    """The transport's errors as ours."""
-    try:
-        yield
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        raise AsrError(f"Nothing answers at {base_url}: {error}") from error
-    except httpx.TimeoutException as error:
-        raise TimedOut("answer", timeout_s) from error
-    except httpx.HTTPError as error:
-        raise AsrError(f"The connection to {base_url} failed: {error!r}") from error
-
-
-def _models(response: httpx.Response) -> list[Json]:
-    models: list[Json] = response.json()["data"]
-    return models
-
-
-def _readiness(response: httpx.Response) -> Json:
-    body = _body(response)
-    return {**(body if isinstance(body, dict) else {}), "ready": response.is_success}
-
-
-@dataclass(frozen=True, slots=True)
-class _Calls:
-    """What both clients ask, and how they tell what goes wrong; they differ in how they send."""
-
-    http: httpx.Client | httpx.AsyncClient
-    timeout_s: float
-
-    @contextmanager
-    def transcription(
-        self, source: Source, asked: Asked, *, is_stream: bool
-    ) -> Iterator[MakeRequest]:
-        """A maker of requests for this recording, while its file is open."""
-        options = options_from(**asked)
-        with self.plain_errors(), opened(source) as (name, file):
-            yield lambda: _request(self.http, name, file, options, is_stream=is_stream)
-
-    def models(self) -> httpx.Request:
-        return self.http.build_request("GET", "/v1/models")
-
-    def ready(self) -> httpx.Request:
-        return self.http.build_request("GET", "/readyz")
-
-    def plain_errors(self) -> AbstractContextManager[None]:
-        return _plain_errors(str(self.http.base_url).rstrip("/"), self.timeout_s)
 
 
 def _limits(timeout_s: float) -> httpx.Timeout:
     return httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
 
 
+def _checked(base_url: str) -> httpx.URL:
+    """The URL of the service. Raises AsrError for what is no URL."""
+    try:
+        return httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise AsrError(f"{base_url!r} is not a URL: {error}") from error
+
+
 def _unfinished() -> AsrError:
     return AsrError("The stream ended before its transcript.")
+
+
+def _not_begun() -> Unreached:
+    return Unreached("The stream ended before its first event.")
 
 
 class Client:
@@ -172,40 +67,40 @@ class Client:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._http = httpx.Client(
-            base_url=base_url, timeout=_limits(timeout_s), transport=transport
+            base_url=_checked(base_url),
+            timeout=_limits(timeout_s),
+            transport=transport or Transport(),
         )
-        self._calls = _Calls(self._http, timeout_s)
-        retrying = stamina.RetryingCaller(attempts=attempts, timeout=None)
-        self._retry = retrying.on(_is_worth_another_try)
+        self._calls, self._attempts = Calls(self._http, timeout_s), attempts
+        self._retrying = stamina.RetryingCaller(attempts=attempts, timeout=None)
 
     def transcribe(self, source: Source, **asked: Unpack[Asked]) -> Transcript:
-        """The finished transcript. Raises the errors of `core/errors.py`, OSError for a file."""
+        """The finished transcript. Raises `core/errors.py`'s errors, and OSError for a file."""
         with self._calls.transcription(source, asked, is_stream=False) as make:
-            response = self._retry(self._send, make)
-        return _transcript(response)
+            return transcript_of(self._answer(make))
 
-    def stream(self, source: Source, **asked: Unpack[Asked]) -> Iterator[Event]:
-        """Deltas and progress as they come, `Done` last. Closing it ends the work at the server."""
+    def stream(self, source: Source, **asked: Unpack[Asked]) -> Iterator[StreamEvent]:
+        """Deltas and progress as they come, then `Done`. Closing it stops the server's work."""
+        attempts = Attempts(self._attempts)
         with self._calls.transcription(source, asked, is_stream=True) as make:
-            response = self._retry(self._send, make, is_stream=True)
-            with closing(response):
-                for line in response.iter_lines():
-                    event = _event(line)
-                    if event is not None:
-                        yield event
+            response, events, first = self._retrying(attempts, self._begin, make, attempts)
+            event: StreamEvent | None = first
+            with closing(response), self._calls.plain_errors():
+                while event is not None:
+                    yield event
                     if isinstance(event, Done):
                         return
+                    event = next(events, None)
         raise _unfinished()
 
     def models(self) -> list[Json]:
-        """The models served, as `/v1/models` lists them."""
-        with self._calls.plain_errors():
-            return _models(self._retry(self._send, self._calls.models))
+        """The models that are served, as `/v1/models` lists them."""
+        return models_of(self._answer(self._calls.models))
 
     def ready(self) -> Json:
-        """Whether a request would be served now (`ready`), and what each pool has."""
+        """Whether a request would be served now (`ready`), and the state of each pool."""
         with self._calls.plain_errors():
-            return _readiness(self._http.send(self._calls.ready()))
+            return readiness_of(self._http.send(self._calls.ready()))
 
     def close(self) -> None:
         self._http.close()
@@ -221,16 +116,38 @@ class Client:
     ) -> None:
         self.close()
 
-    def _send(self, make: MakeRequest, *, is_stream: bool = False) -> httpx.Response:
-        response = self._http.send(make(), stream=is_stream)
-        if response.is_error:
-            response.read()
-            raise _error(response)
+    def _answer(self, make: MakeRequest) -> httpx.Response:
+        """The whole answer to a request, after as many attempts as it needs."""
+        attempts = Attempts(self._attempts)
+        return self._retrying(attempts, lambda: self._send(make(attempts.request_id)))
+
+    def _send(self, request: httpx.Request, *, is_stream: bool = False) -> httpx.Response:
+        with self._calls.plain_errors():
+            response = self._http.send(request, stream=is_stream)
+            if response.is_error:
+                response.read()
+                raise error_of(response)
         return response
+
+    def _begin(
+        self, make: MakeRequest, attempts: Attempts
+    ) -> tuple[httpx.Response, Iterator[StreamEvent], StreamEvent]:
+        """One attempt at a stream, up to its first event, which is apart from the others."""
+        response = self._send(make(attempts.request_id), is_stream=True)
+        try:
+            events = (e for line in response.iter_lines() if (e := event_of(line)) is not None)
+            with self._calls.plain_errors():
+                first = next(events, None)
+            if first is None:
+                raise _not_begun()
+        except BaseException:
+            response.close()
+            raise
+        return response, events, first
 
 
 class AsyncClient:
-    """`Client` for asyncio. A file is read in the event loop, a piece at a time."""
+    """`Client` for asyncio. It reads a file in the event loop, one piece at a time."""
 
     def __init__(
         self,
@@ -241,40 +158,41 @@ class AsyncClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._http = httpx.AsyncClient(
-            base_url=base_url, timeout=_limits(timeout_s), transport=transport
+            base_url=_checked(base_url),
+            timeout=_limits(timeout_s),
+            transport=transport or AsyncTransport(),
         )
-        self._calls = _Calls(self._http, timeout_s)
-        retrying = stamina.AsyncRetryingCaller(attempts=attempts, timeout=None)
-        self._retry = retrying.on(_is_worth_another_try)
+        self._calls, self._attempts = Calls(self._http, timeout_s), attempts
+        self._retrying = stamina.AsyncRetryingCaller(attempts=attempts, timeout=None)
 
     async def transcribe(self, source: Source, **asked: Unpack[Asked]) -> Transcript:
         """As `Client.transcribe`."""
         with self._calls.transcription(source, asked, is_stream=False) as make:
-            response = await self._retry(self._send, make)
-        return _transcript(response)
+            return transcript_of(await self._answer(make))
 
-    async def stream(self, source: Source, **asked: Unpack[Asked]) -> AsyncGenerator[Event]:
+    async def stream(self, source: Source, **asked: Unpack[Asked]) -> AsyncGenerator[StreamEvent]:
         """As `Client.stream`."""
+        attempts = Attempts(self._attempts)
         with self._calls.transcription(source, asked, is_stream=True) as make:
-            response = await self._retry(self._send, make, is_stream=True)
-            async with aclosing(response):
-                async for line in response.aiter_lines():
-                    event = _event(line)
-                    if event is not None:
+            response, events, first = await self._retrying(attempts, self._begin, make, attempts)
+            event: StreamEvent | None = first
+            async with aclosing(response), aclosing(events):
+                with self._calls.plain_errors():
+                    while event is not None:
                         yield event
-                    if isinstance(event, Done):
-                        return
+                        if isinstance(event, Done):
+                            return
+                        event = await anext(events, None)
         raise _unfinished()
 
     async def models(self) -> list[Json]:
         """As `Client.models`."""
-        with self._calls.plain_errors():
-            return _models(await self._retry(self._send, self._calls.models))
+        return models_of(await self._answer(self._calls.models))
 
     async def ready(self) -> Json:
         """As `Client.ready`."""
         with self._calls.plain_errors():
-            return _readiness(await self._http.send(self._calls.ready()))
+            return readiness_of(await self._http.send(self._calls.ready()))
 
     async def aclose(self) -> None:
         await self._http.aclose()
@@ -290,9 +208,37 @@ class AsyncClient:
     ) -> None:
         await self.aclose()
 
-    async def _send(self, make: MakeRequest, *, is_stream: bool = False) -> httpx.Response:
-        response = await self._http.send(make(), stream=is_stream)
-        if response.is_error:
-            await response.aread()
-            raise _error(response)
+    async def _answer(self, make: MakeRequest) -> httpx.Response:
+        attempts = Attempts(self._attempts)
+        return await self._retrying(attempts, lambda: self._send(make(attempts.request_id)))
+
+    async def _send(self, request: httpx.Request, *, is_stream: bool = False) -> httpx.Response:
+        with self._calls.plain_errors():
+            response = await self._http.send(request, stream=is_stream)
+            if response.is_error:
+                await response.aread()
+                raise error_of(response)
         return response
+
+    async def _begin(
+        self, make: MakeRequest, attempts: Attempts
+    ) -> tuple[httpx.Response, AsyncGenerator[StreamEvent], StreamEvent]:
+        """As `Client._begin`."""
+        response = await self._send(make(attempts.request_id), is_stream=True)
+        events = _events(response)
+        try:
+            with self._calls.plain_errors():
+                first = await anext(events, None)
+            if first is None:
+                raise _not_begun()
+        except BaseException:
+            await response.aclose()
+            raise
+        return response, events, first
+
+
+async def _events(response: httpx.Response) -> AsyncGenerator[StreamEvent]:
+    async for line in response.aiter_lines():
+        event = event_of(line)
+        if event is not None:
+            yield event

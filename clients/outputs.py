@@ -1,29 +1,35 @@
-"""Where the command line writes each transcript, decided before anything is sent."""
+"""The files that the command line writes, decided before any recording is sent."""
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clients.request import cleaned
+
 STDIN = "-"
-# The end of a file's name; other formats are JSON.
-EXTENSIONS = {"text": "txt", "srt": "srt", "vtt": "vtt"}
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One recording: its name on the command line, and its output; None is standard output."""
+    """One recording and where its transcript goes."""
 
-    name: str
-    output: Path | None
+    name: str  # as on the command line
+    output: Path | None  # None: standard output
+
+    @property
+    def shown(self) -> str:
+        """The name for messages."""
+        return cleaned(self.name)
 
 
-def plan(names: Sequence[str], directory: Path | None, format_name: str) -> list[Job]:
-    """One job for each name. Raises ValueError where two would write the same file."""
+def plan(names: Sequence[str], directory: Path | None, extension: str) -> list[Job]:
+    """One job for each name. Raises ValueError if two jobs would write the same file."""
     if directory is None:
         return [Job(name, None) for name in names]
-    extension = EXTENSIONS.get(format_name, "json")
     jobs = [
         Job(name, directory / f"{'stdin' if name == STDIN else Path(name).stem}.{extension}")
         for name in names
@@ -31,20 +37,36 @@ def plan(names: Sequence[str], directory: Path | None, format_name: str) -> list
     taken: dict[Path | None, str] = {}
     for job in jobs:
         if job.output in taken:
-            raise ValueError(f"{taken[job.output]} and {job.name} would both write {job.output}.")
-        taken[job.output] = job.name
+            raise ValueError(f"{taken[job.output]} and {job.shown} would both write {job.output}.")
+        taken[job.output] = job.shown
     return jobs
 
 
-def write(job: Job, text: str, *, force: bool) -> None:
-    """Writes the job's file. Raises FileExistsError unless `force`, and OSError."""
-    assert job.output is not None
-    job.output.parent.mkdir(parents=True, exist_ok=True)
-    with job.output.open("w" if force else "x", encoding="utf-8") as file:
-        file.write(text)
-
-
-def refuse_to_overwrite(job: Job, *, force: bool) -> None:
-    """Raises FileExistsError before the work is done rather than after it."""
-    if job.output is not None and job.output.exists() and not force:
+def prepare(job: Job, *, force: bool) -> None:
+    """Makes the job's directory. Raises OSError early, so that nothing is transcribed in vain."""
+    if job.output is None:
+        return
+    folder = job.output.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    if job.output.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(job.output))
+    if os.path.lexists(job.output) and not force:
         raise FileExistsError(f"{job.output} exists; --force overwrites it.")
+
+
+def write(job: Job, text: str, *, force: bool) -> None:
+    """Writes the job's file, whole or not at all. Raises OSError, ValueError for the text.
+
+    Raises FileExistsError if it exists and not `force`.
+    """
+    assert job.output is not None
+    content = text.encode("utf-8")
+    with job.output.open("wb" if force else "xb") as file:
+        try:
+            file.write(content)
+            file.flush()
+        except OSError:
+            job.output.unlink()
+            raise

@@ -1,6 +1,6 @@
-"""The service from Python on the Ray cluster itself: `Transcriber`, over the Router's handle.
+"""`Transcriber`: a client for Python programs on the Ray cluster, over the Router's handle.
 
-The same methods, types and errors as `clients.http.Client`, without HTTP in between.
+It has the methods, types and errors of `clients.http.Client`, without HTTP in between.
 """
 
 from __future__ import annotations
@@ -11,37 +11,41 @@ from typing import Any, TypeAlias, Unpack
 
 from clients.request import Asked, Source, options_from, read_upload
 from deployments.core.errors import AsrError, EngineFailed, Overloaded, TimedOut
-from deployments.core.types import Event, Transcript
+from deployments.core.types import StreamEvent, Transcript
 
 Json: TypeAlias = dict[str, Any]
 
 DEFAULT_TIMEOUT_S = 600.0
-BUSY_RETRY_S = 5.0  # a queue is full or a replica has just died
+BUSY_RETRY_S = 5.0  # when to try again if a queue is full or a replica has just died
 ROUTER = "Router"
 
 
 def _router_handle(app_name: str, address: str | None) -> Any:
-    """The handle of the application's Router; joins a running Ray, never starts one."""
+    """The handle of the application's Router. Joins a running Ray, and never starts one."""
     try:
         import ray
         from ray import serve
+
+        from deployments.handles import waiting_handle
+        from deployments.loopback import joining
     except ImportError as error:
         raise AsrError(
             "Ray is not installed here: use clients.http, or install [server]."
         ) from error
     if not ray.is_initialized():
         try:
-            ray.init(address=address or "auto", log_to_driver=False)
+            with joining(address):
+                ray.init(address=address or "auto", log_to_driver=False)
         except (ConnectionError, RuntimeError) as error:
             raise AsrError(f"No Ray answers at {address or 'this machine'}: {error}") from error
     running = serve.status().applications
     if app_name not in running:
         raise AsrError(f"No application {app_name!r} runs there; running: {', '.join(running)}.")
-    return serve.get_deployment_handle(ROUTER, app_name)
+    return waiting_handle(ROUTER, app_name)
 
 
 def _as_ours(error: Exception) -> Exception:
-    """The error of the service inside Ray's; Ray's own text is a remote traceback."""
+    """The service's error that Ray has wrapped. The text of Ray's error is a remote traceback."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, AsrError):
         return cause
@@ -66,9 +70,10 @@ def _plain_errors() -> Iterator[None]:
 
 
 class Transcriber:
-    """The Router of a running application, found by name or given as `handle`.
+    """A client of the running application `app_name`, or of the Router's `handle`.
 
-    `address` is Ray's, None for the cluster this machine belongs to. For use outside an event loop.
+    `address` is that of the Ray cluster; None means the cluster of this machine. Use it outside
+    event loops, because its methods block.
     """
 
     def __init__(
@@ -83,13 +88,13 @@ class Transcriber:
         self._timeout_s = timeout_s
 
     def transcribe(self, source: Source, **asked: Unpack[Asked]) -> Transcript:
-        """The finished transcript. Raises the errors of `core/errors.py`, OSError for a file."""
+        """The finished transcript. Raises `core/errors.py`'s errors, and OSError for a file."""
         upload, options = read_upload(source), options_from(**asked)
         transcript: Transcript = self._result(self._handle.transcribe.remote(upload, options))
         return transcript
 
-    def stream(self, source: Source, **asked: Unpack[Asked]) -> Iterator[Event]:
-        """Deltas and progress as they come, `Done` last. Closing it ends the work at the Router."""
+    def stream(self, source: Source, **asked: Unpack[Asked]) -> Iterator[StreamEvent]:
+        """Deltas and progress as they come, then `Done`. Closing it stops the Router's work."""
         upload, options = read_upload(source), options_from(**asked)
         with _plain_errors():
             events = self._handle.options(stream=True).stream.remote(upload, options)
@@ -99,12 +104,12 @@ class Transcriber:
                 events.cancel()
 
     def models(self) -> list[Json]:
-        """The models served, as `/v1/models` lists them."""
+        """The models that are served, as `/v1/models` lists them."""
         models: list[Json] = self._result(self._handle.models.remote())
         return models
 
     def ready(self) -> Json:
-        """Whether a request would be served now (`ready`), and what each pool has."""
+        """Whether a request would be served now (`ready`), and the state of each pool."""
         ready: Json = self._result(self._handle.ready.remote())
         return ready
 

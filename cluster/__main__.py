@@ -1,4 +1,4 @@
-"""`python -m cluster doctor | plan | simulate | top`: each imported when it is run or described."""
+"""`python -m cluster doctor | plan | simulate | top`; a command is imported only when needed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typer.core import TyperGroup
 
 # Name -> "module:function"; the function's parameters are the command's options.
 COMMANDS = {
-    "doctor": "cluster.doctor:main",
-    "plan": "cluster.plan:plan",
-    "simulate": "cluster.simulate:simulate",
-    "top": "cluster.top:main",
+    "doctor": "cluster.doctor.command:main",
+    "plan": "cluster.planning.command:plan",
+    "simulate": "cluster.simulation.command:simulate",
+    "top": "cluster.watch.command:main",
 }
 
 
 class LazyCommands(TyperGroup):
-    """Finds a command in `COMMANDS` when it is asked for."""
+    """Imports a command of `COMMANDS` when it is run or its help is shown."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
@@ -28,7 +28,7 @@ class LazyCommands(TyperGroup):
 
 
 def command(name: str) -> Any:
-    """The command, as typer makes it of the function's signature and docstring."""
+    """The command that typer makes from the function's signature and docstring."""
     module, function = COMMANDS[name].split(":")
     one = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     one.command(name)(getattr(importlib.import_module(module), function))
@@ -40,13 +40,13 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="The machines: what they are, what they should serve, what they do now.",
+    help="Check, plan, simulate and watch the machines that serve.",
 )
 
 
 @app.callback()
 def _group() -> None:
-    """Makes a group of it: typer would else ask for a command of its own."""
+    """Makes the app a group: without a callback typer wants a command of the app itself."""
 
 
 if __name__ == "__main__":

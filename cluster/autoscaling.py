@@ -1,14 +1,19 @@
-"""How many replicas every pool should have: one policy over all pools (DESIGN 12).
+"""How many replicas each pool should have: one autoscaling policy for all pools together.
 
     decide(now_s, load, pools, state, aims) -> (desired, state)
 
-Grow: the backlog, over the drain time that the configuration states, is the speed that is needed;
-what the pools lack of it is bought as cheaply as it can be had, at once. Give back: the cheapest
-part of the fleet that would have met the drain time with all that arrived in the last window is
-kept, so the dearest goes first. Need is measured, never multiplied, and shrinking asks of the past
-what growing will ask of the future: a square wave of load, noise, or replicas that start late do
-not make the fleet swing (ray-project/ray#63279: 500 <-> 2000 replicas every minute, from a factor
-on the error and no memory). `decide` is pure; `serve_policy` at the end is what Serve calls.
+Growing: the backlog divided by the configured drain time is the speed that is needed. If the pools
+are slower than that, the cheapest replicas that close the gap are started at once.
+
+Giving back: the policy looks at all that arrived in the last window. It keeps the cheapest part of
+the fleet that would have met the drain time for it, so the dearest replicas go first.
+
+The fleet must not swing under a square wave of load, noise, or replicas that start late. Therefore
+the need is measured and never multiplied by a factor. Shrinking asks of the past what growing will
+ask of the future. A policy with a factor on the error and no memory was seen to swing between 500
+and 2000 replicas every minute (ray-project/ray#63279).
+
+`decide` is pure. Serve calls `serve_policy`, at the end of this file. See DESIGN, Autoscaling.
 """
 
 from __future__ import annotations
@@ -21,45 +26,46 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ray.serve.config import AutoscalingContext
 
-BUCKETS = 20  # stretches that the window is remembered in
-SPARE = 1.15  # what is kept can do this much more than the window needed: no step up again at once
-START_PATIENCE = 3.0  # times a pool's start time; then what it asked for is taken as not to be had
-NOTHING_S = 1e-3  # audio seconds that are no backlog, and audio seconds a second that are no need
+BUCKETS = 20  # pieces into which the window is divided
+SPARE = 1.15  # the fleet kept is this much faster than needed, so that it need not grow at once
+# A replica that has not started after this many times its pool's start time counts as unavailable.
+START_PATIENCE = 3.0
+NOTHING_S = 1e-3  # a backlog (audio s) or a need (audio s/s) up to this counts as none
 
 
 @dataclass(frozen=True, slots=True)
 class Aims:
-    """What the configuration asks of autoscaling."""
+    """The aims that the configuration sets for autoscaling."""
 
-    drain_s: float  # a backlog is to be gone within this time
-    give_back_after_s: float  # window in which a replica must not have been needed; >= drain_s
+    drain_s: float  # a backlog should be done within this time
+    give_back_after_s: float  # a replica goes if it was not needed for this long; >= drain_s
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is to be done, in audio seconds: waiting and under way, and ever accepted so far."""
+    """The work of all pools, in audio seconds."""
 
-    backlog_s: float
-    accepted_s: float
+    backlog_s: float  # queued or in progress
+    accepted_s: float  # ever accepted; only grows, until the dispatcher is replaced
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
-    """A pool as it is now."""
+class PoolLoad:
+    """A pool at the moment of a decision."""
 
     name: str
     running: int
     target: int  # replicas asked for before; those that do not run yet are starting
     min_replicas: int
     max_replicas: int
-    speed: float  # audio seconds a second and replica, as measured
-    price: float  # of one replica and hour, in any currency; more than 0
+    speed: float  # measured audio seconds per second of one replica
+    price: float  # of one replica for one hour, in any currency; more than 0
     start_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Bucket:
-    """When a stretch of the window began, and the load then."""
+    """When a piece of the window began, and the load at that moment."""
 
     start_s: float
     backlog_s: float
@@ -68,7 +74,7 @@ class _Bucket:
 
 @dataclass(frozen=True, slots=True)
 class _Starting:
-    """A pool that runs less than was asked for, and since when it has made no progress."""
+    """A pool that runs fewer replicas than were asked for, and since when no new one started."""
 
     running: int
     since_s: float
@@ -76,16 +82,16 @@ class _Starting:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What is remembered between two decisions."""
+    """The memory between two decisions."""
 
     buckets: tuple[_Bucket, ...] = ()  # oldest first
     starting: Mapping[str, _Starting] = field(default_factory=dict)
 
 
 def decide(
-    now_s: float, load: Load, pools: Sequence[Pool], state: State, aims: Aims
+    now_s: float, load: Load, pools: Sequence[PoolLoad], state: State, aims: Aims
 ) -> tuple[dict[str, int], State]:
-    """Desired replicas of each pool, within its bounds, and the state for the next call."""
+    """The desired replicas of each pool, within its bounds, and the state for the next call."""
     state = State(
         _buckets(now_s, load, state.buckets, aims), _starting(now_s, pools, state.starting)
     )
@@ -102,12 +108,13 @@ def decide(
     return desired, state
 
 
-def cheapest(need: float, pools: Sequence[Pool], room: Mapping[str, int]) -> dict[str, int]:
-    """Replicas, at most `room` of each pool, that together reach `need`; all where none do.
+def cheapest(need: float, pools: Sequence[PoolLoad], room: Mapping[str, int]) -> dict[str, int]:
+    """The cheapest replicas, at most `room` of each pool, that together have the speed `need`.
 
-    The cheapest pool that meets the need alone, or all of the pool of the best price for its speed
-    with the cheapest of the others beside it, whichever costs less. What it costs, and its speed,
-    never fall as the need grows.
+    All of them if even all are too slow. Two choices are compared by price. One takes replicas of
+    a single pool. The other takes every replica of the pool with the best price for its speed. It
+    adds the cheapest replicas of the other pools for the rest. As the need grows, neither the price
+    nor the speed of the result falls.
     """
     usable = [p for p in pools if room.get(p.name, 0) > 0]
     if need <= NOTHING_S or not usable:
@@ -133,16 +140,16 @@ def cheapest(need: float, pools: Sequence[Pool], room: Mapping[str, int]) -> dic
 
 
 def _need(load: Load, aims: Aims) -> float:
-    """Audio seconds a second that would drain the backlog in time."""
+    """The speed, in audio seconds per second, that drains the backlog in time."""
     return load.backlog_s / aims.drain_s if load.backlog_s > NOTHING_S else 0.0
 
 
 def _give_back(
-    keep: float, pools: Sequence[Pool], desired: Mapping[str, int], stalled: frozenset[str]
+    keep: float, pools: Sequence[PoolLoad], desired: Mapping[str, int], stalled: frozenset[str]
 ) -> dict[str, int]:
-    """The cheapest part of what is there that still does `keep`, every pool at its least or more.
+    """The cheapest part of the fleet that still has the speed `keep`, with every pool's minimum.
 
-    What a stalled pool asked for and did not get costs nothing and is not counted.
+    The missing replicas of a stalled pool are not counted: they do no work.
     """
     least = {p.name: p.min_replicas for p in pools}
     able = {p.name: p.running if p.name in stalled else desired[p.name] for p in pools}
@@ -153,19 +160,19 @@ def _give_back(
 
 
 def _needed_in_window(now_s: float, load: Load, state: State, aims: Aims) -> float | None:
-    """The least speed that would have met the drain time all through the last window and for ever
-    after, and some to spare; None before the window is full.
+    """The speed, with some to spare, that would have been enough for the whole window.
 
-    A fleet of speed c meets it if no stretch of time brought more than c does in that stretch and
-    the drain time; what came in a bucket is taken as come at its end. It can go on if it does what
-    arrives.
+    None before the window is full. A speed is enough if it met the drain time throughout. That is
+    so if no stretch of time brought more audio than the speed does in the stretch and the drain
+    time after it. All audio of a bucket counts as having arrived at the bucket's end. The speed
+    must also be at least the mean rate of arrival, or the backlog would grow later.
     """
     buckets = state.buckets
     if now_s - buckets[0].start_s < aims.give_back_after_s:
         return None
     ends_s = [*(bucket.start_s for bucket in buckets[1:]), now_s]
     accepted_s = [*(bucket.accepted_s for bucket in buckets), load.accepted_s]
-    accepted_s[0] -= buckets[0].backlog_s  # as if it had come in the first bucket
+    accepted_s[0] -= buckets[0].backlog_s  # that backlog counts as arriving in the first bucket
     speeds = [
         (accepted_s[last + 1] - accepted_s[first]) / (ends_s[last] - ends_s[first] + aims.drain_s)
         for first in range(len(buckets))
@@ -178,9 +185,9 @@ def _needed_in_window(now_s: float, load: Load, state: State, aims: Aims) -> flo
 def _buckets(
     now_s: float, load: Load, buckets: tuple[_Bucket, ...], aims: Aims
 ) -> tuple[_Bucket, ...]:
-    """The window's, with this moment in them and what is older gone."""
+    """The window's buckets, with this moment added and buckets older than the window removed."""
     if buckets and load.accepted_s < buckets[-1].accepted_s:
-        buckets = ()  # the counter began again: the dispatcher was replaced
+        buckets = ()  # the counter began again, because the dispatcher was replaced
     if not buckets or now_s - buckets[-1].start_s >= aims.give_back_after_s / BUCKETS:
         buckets = (*buckets, _Bucket(now_s, load.backlog_s, load.accepted_s))
     while len(buckets) > 1 and now_s - buckets[1].start_s >= aims.give_back_after_s:
@@ -189,9 +196,9 @@ def _buckets(
 
 
 def _starting(
-    now_s: float, pools: Sequence[Pool], before: Mapping[str, _Starting]
+    now_s: float, pools: Sequence[PoolLoad], before: Mapping[str, _Starting]
 ) -> dict[str, _Starting]:
-    """The pools that run less than was asked for; progress begins their time anew."""
+    """The pools with fewer replicas than asked for. A new replica restarts their waiting time."""
     return {
         p.name: before[p.name]
         if p.name in before and before[p.name].running >= p.running
@@ -201,8 +208,8 @@ def _starting(
     }
 
 
-def _stalled(now_s: float, pools: Sequence[Pool], state: State) -> frozenset[str]:
-    """Pools whose replicas do not come: no such machine is there, or it is full."""
+def _stalled(now_s: float, pools: Sequence[PoolLoad], state: State) -> frozenset[str]:
+    """Pools whose replicas do not start: no such machine is there, or it is full."""
     return frozenset(
         p.name
         for p in pools
@@ -211,25 +218,25 @@ def _stalled(now_s: float, pools: Sequence[Pool], state: State) -> frozenset[str
     )
 
 
-# Serve's side: the application's `autoscaling_policy`, which Serve's controller calls at every turn
-# of its loop. Serve pickles this module by value and the controller knows no runtime_env: nothing
-# is imported but the standard library, and Ray where it runs.
+# From here on: `serve_policy`, the application's `autoscaling_policy`. Serve's controller calls it
+# in each round of its loop. Serve pickles this module by value, and the controller has no
+# runtime_env. Therefore this module imports only the standard library, and Ray in its functions.
 
-# What the dispatcher reports; the last three end with a deployment's name.
+# Names of the figures that the dispatcher reports. A deployment's name follows the last three.
 BACKLOG, ACCEPTED = "backlog_audio_s", "accepted_audio_s"
 DRAIN, GIVE_BACK = "drain_s", "give_back_after_s"
 SPEED, PRICE, START = "speed:", "price_per_hour:", "start_s:"
-STATE = "pools"  # key of our state beside Serve's own
-STALE_S = 60.0  # a report older than this says nothing: replicas stay as they are
+STATE = "pools"  # key of our state, beside Serve's own keys
+STALE_S = 60.0  # a report older than this is ignored, and no replica is started or stopped
 
 
 def serve_policy(
     contexts: Mapping[Any, AutoscalingContext],
 ) -> tuple[dict[Any, float], dict[Any, dict[str, Any]]]:
-    """Desired replicas by deployment id, and the state that Serve hands back with the next call.
+    """Desired replicas by deployment id, and the state that Serve returns with the next call.
 
-    Pools are the deployments whose price the dispatcher reports; the others follow Serve's default
-    policy. Without a fresh report nothing is decided.
+    A deployment is a pool if the dispatcher reports its price. The other deployments follow Serve's
+    default policy. Without a fresh report nothing is decided.
     """
     from ray.serve.autoscaling_policy import default_autoscaling_policy
 
@@ -247,7 +254,7 @@ def serve_policy(
     desired, state = decide(
         now_s or 0.0,
         Load(stats[BACKLOG], stats[ACCEPTED]),
-        [_pool(contexts[key], stats) for key in ids.values()],
+        [_pool_load(contexts[key], stats) for key in ids.values()],
         contexts[reporter].policy_state.get(STATE, State()),
         Aims(stats[DRAIN], stats[GIVE_BACK]),
     )
@@ -261,7 +268,7 @@ def serve_policy(
 
 
 def _report(context: AutoscalingContext) -> dict[str, float]:
-    """The last figures of a deployment that reports a backlog, where they are fresh; else none."""
+    """The last figures of a deployment that reports a backlog; empty if it is stale or has none."""
     metrics = context.raw_metrics or {}
     oldest_s = (context.current_time or 0.0) - STALE_S
     if not any(points[-1].timestamp > oldest_s for points in metrics.get(BACKLOG, {}).values()):
@@ -273,9 +280,9 @@ def _report(context: AutoscalingContext) -> dict[str, float]:
     }
 
 
-def _pool(context: AutoscalingContext, stats: Mapping[str, float]) -> Pool:
+def _pool_load(context: AutoscalingContext, stats: Mapping[str, float]) -> PoolLoad:
     name = context.deployment_name
-    return Pool(
+    return PoolLoad(
         name,
         running=context.current_num_replicas,
         target=context.target_num_replicas,

@@ -1,9 +1,10 @@
-"""GPU figures of every node: a small actor per node samples NVML and exports what it reads.
+"""Exports GPU figures as metrics: a small actor on every GPU node samples NVML.
 
-Ray publishes the gauges with its own metrics, on every node's metrics port, under `ray_` and the
-names below. The actors need no CPU share and no GPU. They have names, so that the application,
-which keeps them running, and `top` read the same ones; one ends with the process that started it,
-and whoever else needs it starts the next.
+Ray publishes the gauges with its own metrics, on the metrics port of every node, under `ray_` and
+the names below. The actors need no CPU share and no GPU.
+
+The actors are named, so that the application, which keeps them running, and `top` read the same
+ones. An actor ends with the process that started it. The next process that needs it starts it anew.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from cluster.ray_view import RayNode, nodes
 logger = logging.getLogger("ray.serve")
 
 NAMESPACE, SAMPLER = "paraformer-cluster", "gpu-sampler-"  # the node's id follows
-CHECK_S = 10.0  # how often nodes without a sampler are looked for
+CHECK_S = 10.0  # how often nodes without a sampler are searched for
 TAGS = ("host", "gpu", "gpu_name", "uuid")
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One exported figure of a card; None is not exported."""
+    """One exported figure of a card. It is not exported where `of` gives None."""
 
     description: str
     of: Callable[[Gpu], float | None]
@@ -61,7 +62,7 @@ def exported(reading: Reading, host: str) -> Iterator[tuple[str, float, dict[str
 
 
 class GpuSampler:
-    """The body of the actor: reads every `interval_s` on a thread of its own."""
+    """The actor. It reads the GPUs every `interval_s` on a thread of its own."""
 
     def __init__(self, host: str, interval_s: float, read: Callable[[], Reading]) -> None:
         self._host, self._interval_s, self._read = host, interval_s, read
@@ -72,8 +73,8 @@ class GpuSampler:
             PROBLEMS, "Cards, or drivers, that could not be read.", tag_keys=("host",)
         )
         self._latest = Reading()
-        self._failure = ""  # of the last sample; the log tells it once
-        self._sample()
+        self._failure = ""  # of the last sample, so that the same failure is logged only once
+        self.sample()
         threading.Thread(target=self._keep_sampling, daemon=True).start()
 
     def latest(self) -> Reading:
@@ -82,13 +83,14 @@ class GpuSampler:
     def _keep_sampling(self) -> None:
         pause = threading.Event()
         while not pause.wait(self._interval_s):
-            self._sample()
+            self.sample()
 
-    def _sample(self) -> None:
+    def sample(self) -> None:
+        """Reads the GPUs once, and exports what was read. A failure becomes a problem."""
         failure = ""
         try:
             self._tell(self._read())
-        except Exception as error:  # the next sample may succeed; a dead thread would show old ones
+        except Exception as error:  # the next sample may succeed, and a dead thread would not try
             self._tell(Reading(problems=(problem_of(error),)))
             failure = repr(error)
             if failure != self._failure:
@@ -102,12 +104,12 @@ class GpuSampler:
 
 
 class Samplers:
-    """One actor on every node asked for; in a process that is connected to Ray."""
+    """The sampler actors of the nodes that are asked for. The process must be connected to Ray."""
 
     def __init__(self, *, interval_s: float = 2.0, read: Callable[[], Reading] = read_gpus) -> None:
         self._interval_s, self._read = interval_s, read
         self._actors: dict[str, Any] = {}
-        self._asked: dict[str, Any] = {}  # what has not been answered: no second question meanwhile
+        self._asked: dict[str, Any] = {}  # unanswered calls by node; a node gets one at a time
 
     def latest(self, hosts: Mapping[str, str], *, timeout_s: float) -> dict[str, Reading]:
         """Node id -> reading, of the nodes (id -> host name) that answer within `timeout_s`.
@@ -119,7 +121,7 @@ class Samplers:
         for node_id in hosts.keys() - self._actors.keys():
             try:
                 self._actors[node_id] = self._start(node_id, hosts[node_id])
-            except Exception:  # the other nodes get theirs; this one at a later call
+            except Exception:  # the other nodes still get theirs, and this node at a later call
                 logger.exception("The node %s got no GPU sampler.", node_id)
         for node_id in self._actors.keys() - self._asked.keys():
             self._asked[node_id] = self._actors[node_id].latest.remote()
@@ -153,15 +155,15 @@ class Samplers:
 
 
 def gpu_hosts(found: Iterable[RayNode]) -> dict[str, str]:
-    """Node id -> host name of the nodes that are alive and have GPUs."""
+    """Node id -> host name, of the nodes that are alive and have GPUs."""
     return {node.node_id: node.host for node in found if node.is_alive and node.num_gpus > 0}
 
 
 def keep_sampling(check_s: float = CHECK_S, read: Callable[[], Reading] = read_gpus) -> None:
-    """Starts a thread that gives every GPU node its sampler, now and as nodes come and actors die.
+    """Starts a thread that gives every GPU node a sampler, also when nodes join or actors die.
 
-    It ends with its process. Whatever fails in it is logged and tried again: figures are missing
-    then, and nothing else.
+    The thread ends with its process. Any failure in it is logged and tried again. Until then only
+    figures are missing.
     """
     samplers = Samplers(read=read)
     pause = threading.Event()

@@ -1,11 +1,12 @@
-"""What NVML says of this machine's GPUs: `read_gpus() -> Reading`. The only user of pynvml.
+"""Reads this machine's GPUs through NVML: `read_gpus() -> Reading`. The only user of pynvml.
 
-NVML fails in many ways, and a machine with one broken card is still a machine: what cannot be read
-is None, a card that cannot be used is a `Problem`, and nothing is raised. The failures are those
-that NVML's documentation lists and that gpustat and nvitop have met in the field: no library, no
-driver, a driver updated under a running library, a lost card, names as bytes or not UTF-8,
-figures "not supported" (virtual GPUs, MIG, GeForce), functions missing from old drivers, process
-memory that containers hide.
+NVML fails in many ways, and a machine with one broken card can still serve. Therefore nothing is
+raised: a figure that cannot be read is None, and a card that cannot be used is a `Problem`. The
+failures are those in NVML's documentation, and those that gpustat and nvitop have met in the field:
+
+- no library, no driver, or a driver that was updated under a running library; a lost card;
+- names that are bytes or not UTF-8; process memory that containers hide;
+- figures that are "not supported" (virtual GPUs, MIG, GeForce); functions that old drivers lack.
 """
 
 from __future__ import annotations
@@ -20,23 +21,23 @@ import pynvml
 T = TypeVar("T")
 
 MIB = 2**20
-# Beside NVMLError: an old driver lacks a symbol (AttributeError), a driver of a virtual machine
-# returns a name that is not UTF-8 (UnicodeDecodeError), the library cannot be loaded (OSError).
+# Besides NVMLError. AttributeError: an old driver lacks a function. UnicodeDecodeError: the driver
+# of a virtual machine gives a name that is not UTF-8. OSError: the library cannot be loaded.
 FAILURES = (pynvml.NVMLError, AttributeError, UnicodeDecodeError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that holds memory of a GPU. In a container `pid` is the host's."""
+    """A process that holds memory of a GPU. Also in a container `pid` is the host's number."""
 
     pid: int
-    used_mib: int | None  # None: NVML may not say
+    used_mib: int | None  # None: NVML has no permission to tell
     name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class MigInstance:
-    """A slice of a card in MIG mode: a device of its own to CUDA."""
+    """A slice of a card in MIG mode. CUDA sees the slice as a device of its own."""
 
     uuid: str
     name: str
@@ -46,7 +47,7 @@ class MigInstance:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One card. None: the card, its mode or the driver does not tell."""
+    """One card. A figure is None if the card, its mode or the driver does not report it."""
 
     index: int
     name: str
@@ -73,28 +74,28 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a card, or all of them, cannot be read. `kind` is a key of `PROBLEMS`."""
+    """Why one card, or every card, cannot be read. `kind` is a key of `PROBLEMS`."""
 
     kind: str
     what: str
     remedy: str
-    index: int | None = None  # of the card; None: the whole machine
+    index: int | None = None  # number of the card; None: all cards of the machine
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The cards that answered, and what went wrong with the others."""
+    """The cards that answered, and the problems of the others."""
 
     gpus: tuple[Gpu, ...] = ()
     problems: tuple[Problem, ...] = ()
 
 
-# NVML's error -> what it means here, what to do. `error` is NVML's own text.
+# Kind of problem -> (what is wrong, what to do). `{error}` becomes NVML's own text.
 PROBLEMS = {
     "no_library": (
         "NVIDIA's management library (libnvidia-ml.so.1) is not installed",
-        "No NVIDIA GPU: nothing to do. Else install the driver, or start the container with "
-        "--gpus all (NVIDIA Container Toolkit).",
+        "Without an NVIDIA GPU: nothing to do. Otherwise install the driver, or start the "
+        "container with --gpus all (NVIDIA Container Toolkit).",
     ),
     "no_driver": (
         "the NVIDIA driver is not loaded",
@@ -128,7 +129,7 @@ PROBLEMS = {
     ),
     "no_gpu": (
         "the driver runs and finds no GPU",
-        "lspci | grep -i nvidia shows whether the machine sees a card; in a container: --gpus all.",
+        "lspci | grep -i nvidia shows whether a card is there. A container needs --gpus all.",
     ),
     "unknown": (
         "NVML failed: {error}",
@@ -152,7 +153,7 @@ OF_A_CARD = (pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED)
 
 
 def read_gpus(nvml: Any = pynvml) -> Reading:
-    """Every GPU of this machine now. `nvml` is the pynvml module, or what answers like it."""
+    """Every GPU of this machine. `nvml` is the pynvml module; a test passes a fake of it."""
     try:
         nvml.nvmlInit()
     except FAILURES as error:
@@ -174,7 +175,7 @@ def read_gpus(nvml: Any = pynvml) -> Reading:
 
 
 def problem_of(error: BaseException, index: int | None = None) -> Problem:
-    """The problem behind one of NVML's errors, whatever its class."""
+    """The problem that one of NVML's errors stands for."""
     code = getattr(error, "value", None)
     kind = KINDS.get(code, "unknown") if isinstance(code, int) else "unknown"
     return _problem(kind, index, str(error) or type(error).__name__)
@@ -194,7 +195,7 @@ def _shut_down_after(nvml: Any) -> Iterator[None]:
 
 
 def _card(nvml: Any, index: int, driver: str, cuda: tuple[int, int] | None) -> Gpu | Problem:
-    """One card, or why it cannot be used: a figure alone that is missing does not condemn it."""
+    """One card, or why it cannot be used. A card with missing figures can be used."""
     try:
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
         memory = _memory(nvml, handle)
@@ -227,7 +228,7 @@ def _card(nvml: Any, index: int, driver: str, cuda: tuple[int, int] | None) -> G
 def _memory(nvml: Any, handle: Any) -> tuple[int | None, int | None]:
     """Total and free MiB; (None, None) where memory is shared with the CPU (Jetson, GB10).
 
-    Raises what says that the card itself is gone: memory is the one figure that all others have.
+    Raises the errors that say that the card itself is gone. Other errors are only a missing figure.
     """
     try:
         memory = nvml.nvmlDeviceGetMemoryInfo(handle)
@@ -239,7 +240,7 @@ def _memory(nvml: Any, handle: Any) -> tuple[int | None, int | None]:
 
 
 def _processes(nvml: Any, handle: Any) -> tuple[Process, ...] | None:
-    """What runs on the card, once each; None where the driver does not tell."""
+    """The processes that run on the card, each once; None if the driver does not report them."""
     read = (nvml.nvmlDeviceGetComputeRunningProcesses, nvml.nvmlDeviceGetGraphicsRunningProcesses)
     lists = [_or_none(lambda ask=ask: list(ask(handle))) for ask in read]  # type: ignore[misc]
     if all(found is None for found in lists):
@@ -252,13 +253,13 @@ def _processes(nvml: Any, handle: Any) -> tuple[Process, ...] | None:
 
 
 def _used_mib(process: Any) -> int | None:
-    """None where NVML may not say: None itself, or NVML_VALUE_NOT_AVAILABLE as an unsigned."""
+    """None where NVML gives None, or NVML_VALUE_NOT_AVAILABLE as an unsigned number."""
     used = process.usedGpuMemory
     return None if used is None or used < 0 or used >= 2**63 else int(used) // MIB
 
 
 def _mig_instances(nvml: Any, handle: Any) -> Iterator[MigInstance]:
-    """The slices of a card in MIG mode; places without one answer "not found"."""
+    """The slices of a card in MIG mode. Places without a slice answer "not found"."""
     for place in range(_or_none(lambda: int(nvml.nvmlDeviceGetMaxMigDeviceCount(handle))) or 0):
         try:
             instance = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place)
@@ -274,7 +275,7 @@ def _mig_instances(nvml: Any, handle: Any) -> Iterator[MigInstance]:
 
 
 def _or_none(read: Callable[[], T]) -> T | None:
-    """The figure, None where this card or driver has none."""
+    """The figure, or None if this card or driver does not have it."""
     try:
         return read()
     except FAILURES:
@@ -282,7 +283,7 @@ def _or_none(read: Callable[[], T]) -> T | None:
 
 
 def _text(read: Callable[[], str | bytes]) -> str:
-    """Old bindings give bytes, new ones str; a name that is not UTF-8 is no name."""
+    """The text, whether the binding gives bytes (old) or str (new); "" if it cannot be read."""
     value = _or_none(read)
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
 

@@ -1,12 +1,14 @@
-"""What a GPU model can do, as data: memory, Tensor Cores, speed to expect, price.
+"""What each GPU model can do, as data: memory, Tensor Cores, expected speed and price.
 
-`tflops` is the vendor's dense fp16 Tensor Core figure *with fp32 accumulation*, which is what torch
-runs (a GeForce card does it at half its advertised rate), or fp32 where there are no Tensor Cores.
-`speed` is derived from it: Paraformer-large costs 6.8 GFLOP an audio second (counted with torch's
-FlopCounter at true geometry) and an engine reaches a quarter of the peak at best. These are priors
-that order the pools before the first result, not promises.
+`tflops` is the vendor's dense fp16 Tensor Core figure *with fp32 accumulation*, because that is
+what torch runs. A GeForce card does it at half its advertised rate. For a card without Tensor Cores
+`tflops` is its fp32 figure.
 
-`memory_mib` is what NVML reports with ECC on, less than the data sheet's GB on most cards.
+`speed` follows from `tflops`. Paraformer-large costs 6.8 GFLOP for a second of audio (counted with
+torch's FlopCounter at true geometry), and an engine reaches a quarter of the peak at best. These
+speeds order the pools before the first result. They are not promises.
+
+`memory_mib` is what NVML reports with ECC on. On most cards that is less than the data sheet's GB.
 """
 
 from __future__ import annotations
@@ -16,16 +18,17 @@ from dataclasses import dataclass, replace
 
 GFLOP_PER_AUDIO_S = 6.8
 ACHIEVABLE = 0.25
-CPU_SPEED_PER_THREAD = 9.0  # fp32, one core of a 2020s server: 9 to 10 measured at true geometry
+# Audio seconds per second in fp32. Measured at true geometry: 9 to 10 on a core of a 2020s server.
+CPU_SPEED_PER_THREAD = 9.0
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """On demand, Linux, for one GPU with its share of the machine. Prices move: check yours."""
+    """Price on demand of one GPU and its share of a Linux machine. Prices change: check yours."""
 
     usd_per_h: float
-    source: str  # provider, instance, region; as of
-    is_believed: bool = True  # False: read in a published copy of the provider's list
+    source: str  # provider, instance, region, year
+    is_believed: bool = True  # False: read in a published copy of the provider's price list
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +38,12 @@ class Profile:
     memory_mib: int
     tensor_cores: bool
     tflops: float
-    source: str = ""  # of tflops
-    price: Price | None = None  # None: no cloud that we know of rents it by the hour
+    source: str = ""  # of `tflops`
+    price: Price | None = None  # None: no cloud is known to rent it by the hour
 
     @property
     def speed(self) -> float:
-        """Audio seconds a second and whole card, on full batches; a prior."""
+        """Expected audio seconds per second of the whole card, on full batches."""
         return self.tflops * 1000 / GFLOP_PER_AUDIO_S * ACHIEVABLE
 
 
@@ -48,8 +51,8 @@ _AWS = "AWS {}, us-east-1, 2026"
 _GA102 = "NVIDIA GA102 white paper, FP16 Tensor with FP32 accumulate"
 _ADA = "NVIDIA Ada white paper, FP16 Tensor with FP32 accumulate"
 
-# Keys are Ray's accelerator types where it has one (ray.util.accelerators), else the name of
-# NVML without "NVIDIA"; `profile` finds both in any spelling.
+# A key is Ray's accelerator type (ray.util.accelerators), or NVML's name without "NVIDIA" where Ray
+# has no type. `profile` finds a card by either name in any spelling.
 PROFILES = {
     "P100": Profile(16_280, False, 9.3, "P100 data sheet, PCIe, fp32"),
     "P4": Profile(7_611, False, 5.5, "P4 data sheet, fp32"),
@@ -69,7 +72,7 @@ PROFILES = {
     "L40S": Profile(
         46_068, True, 362.0, "L40S data sheet", Price(1.861, _AWS.format("g6e.xlarge"))
     ),
-    # An A100 of unknown size is taken as the small one; `profile` looks at the memory if it may.
+    # An A100 of unknown memory is taken for the small one. `profile` looks at the memory if known.
     "A100": Profile(
         40_960,
         True,
@@ -122,10 +125,11 @@ PROFILES = {
     ),
     "GeForce RTX 4090 D": Profile(24_564, True, 147.1, "cores x clock of the 4090's " + _ADA),
 }
-UNKNOWN = Profile(8_192, False, 5.0, "a cautious guess")  # fp32 and small batches are safe
+# For a card that is not known at all. fp32 and small batches run anywhere.
+UNKNOWN = Profile(8_192, False, 5.0, "a cautious guess")
 
-# What a card that is not in the table does at the least, by compute capability: the slowest card
-# of the generation that has Tensor Cores. 7.5 is not here: it also names cards without them.
+# Least TFLOPS of a card that is not in the table, by compute capability: those of the slowest card
+# with Tensor Cores of that generation. 7.5 is missing, because it has cards without Tensor Cores.
 SLOWEST = {
     (7, 0): 100.0,  # V100S, Titan V
     (8, 0): 165.0,  # A30
@@ -137,8 +141,8 @@ SLOWEST = {
 }
 TURING = (7, 5)
 SLOWEST_RTX_20 = 26.0  # RTX 2060, FP32 accumulate
-# Suffixes that name another chip or power limit than the plain model: the same generation and
-# kind, two thirds of the memory at the least (RTX 3060 Ti, 4090 Laptop) and of the speed.
+# These words in a name say that its chip or power limit differs from the plain model's. The card
+# has at least two thirds of the plain model's memory (RTX 3060 Ti, 4090 Laptop) and speed.
 VARIANT = 2 / 3
 VARIANTS = {"ti", "super", "laptop", "mobile", "max", "d"}
 OF_NO_MEANING = {"nvidia", "tesla", "geforce", "graphics", "gpu", "quadro"}
@@ -150,9 +154,9 @@ def profile(
     memory_mib: int | None = None,
     compute_capability: tuple[int, int] | None = None,
 ) -> Profile:
-    """The profile of a GPU by Ray's or NVML's name, a cautious one where it is not known.
+    """The profile of a GPU by the name that Ray or NVML gives it; cautious for unknown names.
 
-    What was measured (`memory_mib`, as NVML has it) goes before what the table says.
+    `memory_mib`, as NVML reports it, replaces the memory in the table.
     """
     found = PROFILES.get(name) or _by_name(name, memory_mib)
     if found is None:
@@ -161,20 +165,21 @@ def profile(
 
 
 def known_card(name: str) -> Profile | None:
-    """The profile of a card by any spelling of its name; None where the table does not have it."""
+    """The profile of a card by any spelling of its name; None if it is not in the table."""
     return PROFILES.get(name) or _by_name(name, None)
 
 
 def words(name: str) -> list[str]:
-    """A name's words, in lower case, without the vendor: "Tesla V100-SXM2-16GB" -> v100 sxm2 16gb.
+    """The words of a card's name in lower case, without words such as "NVIDIA" and "GeForce".
 
-    "GeForce-RTX-4090-D" is Ray's spelling of "NVIDIA GeForce RTX 4090 D".
+    "Tesla V100-SXM2-16GB" gives v100, sxm2, 16gb. "GeForce-RTX-4090-D", which is Ray's spelling,
+    gives the same words as "NVIDIA GeForce RTX 4090 D".
     """
     return [w for w in re.split(r"[^a-z0-9]+", name.lower()) if w and w not in OF_NO_MEANING]
 
 
 def _by_name(name: str, memory_mib: int | None) -> Profile | None:
-    """The table's entry with most words in common; None unless all of the entry's are there."""
+    """The longest entry of the table whose words are all in the name; None if there is none."""
     given = words(name)
     size_gb = next((w.removesuffix("gb") for w in given if re.fullmatch(r"\d+gb", w)), None)
     sized = [*given, f"{size_gb}g"] if size_gb else given
@@ -188,7 +193,7 @@ def _by_name(name: str, memory_mib: int | None) -> Profile | None:
 
 
 def _variant(plain: Profile, rest: set[str]) -> Profile:
-    """The plain model, cut down where the rest of the name says that it is another one."""
+    """The plain model, with less memory and speed if the rest of the name says it is a variant."""
     if not rest & VARIANTS:
         return plain
     return replace(
@@ -200,7 +205,7 @@ def _variant(plain: Profile, rest: set[str]) -> Profile:
 
 
 def _by_generation(name: str, compute_capability: tuple[int, int] | None) -> Profile:
-    """A card that no name in the table fits."""
+    """The profile of a card that is not in the table, from its compute capability."""
     if compute_capability is None:
         return UNKNOWN
     if compute_capability == TURING:
@@ -212,3 +217,16 @@ def _by_generation(name: str, compute_capability: tuple[int, int] | None) -> Pro
     same = [g for g in known if g[0] == compute_capability[0]] or known
     tflops = min(SLOWEST[g] for g in same)
     return Profile(8_192, True, tflops, "the slowest card of its generation")
+
+
+# An hour of a card that no cloud rents: its power, and its purchase spread over a few years.
+UNPRICED_GPU_USD = 0.5
+CPU_USD = 0.045  # an hour of a core of AWS's c7i
+
+
+def replica_price(accelerator_type: str | None, *, num_gpus: float, num_cpus: float) -> float:
+    """US dollars per hour for a replica's share of a card, or for its cores if it has no GPU."""
+    if num_gpus > 0:
+        price = profile(accelerator_type or "").price
+        return num_gpus * (price.usd_per_h if price else UNPRICED_GPU_USD)
+    return num_cpus * CPU_USD

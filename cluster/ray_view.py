@@ -1,8 +1,8 @@
-"""How a running Ray sees its nodes: `nodes()` where this process is connected already, and
-`python -m cluster.ray_view ADDRESS`, which connects, prints the same as JSON and leaves.
+"""The nodes of a running Ray cluster, asked from this process or safely from another one.
 
-The second form is for a caller that must not hang or die with Ray: a cluster that has gone leaves
-its address behind, and Ray's C++ core may then wait for minutes or abort its process.
+A process that is connected to Ray calls `nodes()`. `python -m cluster.ray_view ADDRESS` connects,
+prints the same as JSON and exits. It is for a caller that must not hang or die with Ray. A dead
+cluster leaves its address behind. Ray's C++ core may then wait for minutes or abort its process.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from typing import Any
 
 ACCELERATOR = "accelerator_type:"
 CONNECT_TIMEOUT_S = 3.0
-NO_TOKEN = b"InvalidAuthToken"  # Ray's core repeats it on stderr, and tries again for a minute
+# In the errors that Ray's core prints to stderr while it retries for a minute.
+NO_TOKEN = b"InvalidAuthToken"
 WANTS_TOKEN = "Ray runs and wants its token: set RAY_AUTH_MODE=token (and RAY_AUTH_TOKEN_PATH)"
 
 
 @dataclass(frozen=True, slots=True)
 class RayNode:
-    """One node of the cluster; resources as Ray counts them."""
+    """One node of the cluster, with the resources that Ray counts for it."""
 
     node_id: str
     host: str
     is_alive: bool
-    is_this: bool = False  # the node this process runs on
+    is_this: bool = False  # whether this process runs on the node
     num_cpus: float = 0.0
     num_gpus: float = 0.0
     accelerator_type: str = ""
@@ -41,7 +42,7 @@ class RayNode:
 
 @dataclass(frozen=True, slots=True)
 class RayView:
-    """A cluster, or why none could be joined."""
+    """A cluster, or in `failure` the reason why none could be joined."""
 
     address: str = ""
     nodes: tuple[RayNode, ...] = ()
@@ -53,7 +54,7 @@ class RayView:
 
 
 def to_node(node: Mapping[str, Any], this_id: str = "") -> RayNode:
-    """One entry of `ray.nodes()`."""
+    """The node of one entry of `ray.nodes()`."""
     resources: Mapping[str, float] = node.get("Resources") or {}
     types = [key.removeprefix(ACCELERATOR) for key in resources if key.startswith(ACCELERATOR)]
     return RayNode(
@@ -70,7 +71,7 @@ def to_node(node: Mapping[str, Any], this_id: str = "") -> RayNode:
 
 
 def nodes() -> list[RayNode]:
-    """The nodes of the cluster that this process is connected to, dead ones too."""
+    """The nodes of the cluster that this process is connected to, also dead ones."""
     import ray
 
     this_id = ray.get_runtime_context().get_node_id()
@@ -78,10 +79,10 @@ def nodes() -> list[RayNode]:
 
 
 def look(address: str, *, timeout_s: float) -> RayView:
-    """The cluster at `address` ("auto": the one of this machine), asked from another process."""
+    """The cluster at `address`, asked from another process. "auto": this machine's cluster."""
     host, _, port = address.rpartition(":")
     if port.isdigit() and not _accepts(host, int(port)):
-        return RayView(failure=f"nothing listens at {address}")  # Ray itself asks for half a minute
+        return RayView(failure=f"nothing listens at {address}")  # Ray would try for half a minute
     command = [sys.executable, "-m", "cluster.ray_view", address]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
@@ -102,7 +103,7 @@ def _accepts(host: str, port: int) -> bool:
 
 
 def read(stdout: str, stderr: str) -> RayView:
-    """What the other process printed; its last words where it died."""
+    """The view that the other process printed; if it died, its last line is the failure."""
     if NO_TOKEN in stderr.encode():
         return RayView(failure=WANTS_TOKEN)
     lines = [line for line in stdout.splitlines() if line.startswith("{")]
@@ -115,13 +116,15 @@ def read(stdout: str, stderr: str) -> RayView:
 
 
 def connect(address: str) -> None:
-    """Joins a running Ray; raises ConnectionError with one line where there is none."""
+    """Joins a running Ray. Raises ConnectionError, with one line of text, if none runs."""
     import ray
+
+    from deployments.loopback import joining
 
     if ray.is_initialized():
         return
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stderr(io.StringIO()), joining(address):
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         said = str(error).strip() or type(error).__name__

@@ -1,10 +1,10 @@
-"""The whole graph on one screen: `build(config) -> Application`, the only place that binds.
+"""Builds the whole graph of deployments: `build(config) -> Application`.
 
 Ingress -> Router -> Vad, Punctuation, Asr-<pool> ..., with one Dispatcher beside them.
 """
 
-# No `from __future__ import annotations` here: Serve reads the type of `build`'s argument to turn
-# the `args:` of a configuration file into it, and would see a string.
+# No `from __future__ import annotations` here: Serve turns the `args:` of a configuration file into
+# the type of `build`'s argument, and would see a string instead of the type.
 
 import warnings
 from typing import Any
@@ -13,60 +13,69 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 
 from cluster.gpu_metrics import keep_sampling
-from cluster.prices import replica_price
-from deployments.asr import Asr, Tuning
-from deployments.config import AppConfig, Pool, PunctuationStage, Replicas, Stage
+from cluster.profiles import replica_price
+from deployments.api.ingress import BUSY_RETRY_S, Ingress
+from deployments.config import AppConfig, Pool, PunctuationStage, Stage
 from deployments.core.batching import worthwhile_slack_ms
-from deployments.core.planning import PoolSpec
+from deployments.core.scheduler.planning import PoolSpec
 from deployments.dispatcher import Dispatcher
-from deployments.engines.protocols import ENGINES, EngineSettings, asr_info
-from deployments.ingress import Ingress
-from deployments.punctuation import Punctuation
-from deployments.resolve import cluster_nodes, resolve
-from deployments.router import Router, RouterPlan
-from deployments.vad import Vad
+from deployments.engines.families import asr_info
+from deployments.engines.protocols import EngineSettings
+from deployments.request.router import Router, RouterPlan
+from deployments.resolve import cluster_nodes, family_of, resolve
+from deployments.settings import Replicas
+from deployments.stages.asr import Asr, Tuning
+from deployments.stages.punctuation import Punctuation
+from deployments.stages.vad import Vad
 from deployments.weights.identify import identify
 
-BY_NAME: dict[str, Any] = {"request_router_class": "deployments.named:NamedReplica"}
+BY_NAME: dict[str, Any] = {"request_router_class": "deployments.request.named:NamedReplica"}
 REPORT_S = 2.0  # how often the dispatcher's figures reach the policy
+SHUTDOWN_LOOP_S = 0.5  # how often a replica that is stopped looks whether its calls have ended
 AT_ONCE = {"upscale_delay_s": 0.0, "downscale_delay_s": 0.0}
 
 
 def build(config: AppConfig) -> serve.Application:
     """The application for this configuration and the cluster as it is now.
 
-    Raises ModelUnavailable where a model's id is unknown or a pool cannot run it.
+    Raises ModelUnavailable if the id of a model is unknown or a pool cannot run the model.
     """
     config, notes = resolve(config, cluster_nodes())
     assert config.pools != "auto"
-    family = identify(config.models.asr).family
+    asr = config.models.asr
+    family = identify(asr).family
     infos = {name: asr_info(family, how) for name, how in _pool_settings(config).items()}
     info = next(iter(infos.values()))
     plan = RouterPlan(
         engine=info,
-        languages=ENGINES[family].languages,
+        languages=family_of(asr).languages,
+        aliases=config.models.aliases,
         punctuate=_punctuates(config),
         pools=infos,
         notes=notes,
         max_audio_s=config.limits.max_audio_hours * 3600,
+        max_held_audio_s=config.router.max_held_audio_hours * 3600,
         max_prompt_chars=config.limits.max_prompt_chars,
         max_hotwords=config.limits.max_hotwords,
         decode_threads=config.router.decode_threads,
         decode_timeout_s=config.router.decode_timeout_s,
         request_timeout_s=config.limits.request_timeout_s,
     )
-    router = _deployment(Router, "Router", config.router).bind(plan, stages(config))
-    return _deployment(Ingress, "Ingress", config.ingress).bind(router, info, config.limits)
+    drain_s = config.limits.drain_timeout_s
+    router = _deployment(Router, "Router", config.router, drain_s).bind(plan, stages(config))
+    ingress = _deployment(Ingress, "Ingress", config.ingress, drain_s)
+    return ingress.bind(router, info, config.limits, config.ingress.cors_origins, config.fetch)
 
 
 def stages(config: AppConfig) -> dict[str, Any]:
-    """All that stands behind the router, bound: the arguments of its `HandleCalls`.
+    """All deployments behind the router, bound: the arguments of its `HandleCalls`.
 
-    `config` holds no "auto" any more.
+    `config` must be resolved: it holds no "auto".
     """
     assert config.pools != "auto"
     punctuate, settings = _punctuates(config), _pool_settings(config)
-    vad = _deployment(Vad, "Vad", config.vad).bind(
+    drain_s = config.limits.drain_timeout_s
+    vad = _deployment(Vad, "Vad", config.vad, drain_s).bind(
         config.models, engine_settings(config.models.vad, config.vad, config)
     )
     pools = {
@@ -74,6 +83,7 @@ def stages(config: AppConfig) -> dict[str, Any]:
             Asr,
             f"Asr-{name}",
             pool,
+            drain_s,
             user_config=_tuning(pool),
             request_router_config=RequestRouterConfig(**BY_NAME),
         ).bind(name, config.models, settings[name])
@@ -82,13 +92,14 @@ def stages(config: AppConfig) -> dict[str, Any]:
     punctuation = None
     if punctuate:
         how = engine_settings(str(config.models.punctuation), config.punctuation, config)
-        punctuation = _deployment(Punctuation, "Punctuation", config.punctuation).bind(
+        punctuation = _deployment(Punctuation, "Punctuation", config.punctuation, drain_s).bind(
             config.models, how
         )
     names = {"vad": "Vad"} | ({"punctuation": "Punctuation"} if punctuate else {})
     scheduler = serve.deployment(
         name="Dispatcher",
-        max_ongoing_requests=10_000,  # every request under way waits here for its orders
+        max_ongoing_requests=10_000,  # every open request waits here for its orders
+        graceful_shutdown_timeout_s=0,  # they ask the next dispatcher, with all that it must know
         ray_actor_options={"num_cpus": config.dispatcher.num_cpus},
         autoscaling_config=_one_that_reports(),
     )
@@ -118,7 +129,7 @@ def _tuning(pool: Pool) -> Tuning:
 
 
 def _pool_settings(config: AppConfig) -> dict[str, EngineSettings]:
-    """How each pool's engine runs."""
+    """How the engine of each pool runs."""
     assert config.pools != "auto"
     return {
         name: engine_settings(config.models.asr, pool, config)
@@ -127,16 +138,19 @@ def _pool_settings(config: AppConfig) -> dict[str, EngineSettings]:
 
 
 def _punctuates(config: AppConfig) -> bool:
-    """Whether there is a punctuation stage: not where the ASR engine writes marks of its own."""
-    engine = ENGINES[identify(config.models.asr).family]
-    return config.models.punctuation is not None and not engine.punctuates
+    """Whether there is a punctuation stage. An ASR engine that writes marks itself needs none."""
+    models = config.models
+    return models.punctuation is not None and not family_of(models.asr).punctuates
 
 
-def _deployment(kind: type, name: str, replicas: Replicas, **options: Any) -> serve.Deployment:
-    """What each replica needs, and how many there may be.
+def _deployment(
+    kind: type, name: str, replicas: Replicas, drain_s: float, **options: Any
+) -> serve.Deployment:
+    """The deployment, with the resources of each replica and the range of replicas.
 
-    Pools follow cluster/autoscaling.py, which has its own memory: Serve adds no delay. The other
-    stages follow Serve's default policy.
+    Pools follow cluster/autoscaling.py. That policy remembers the load itself, so Serve adds no
+    delay. The other stages follow Serve's default policy. A replica that is stopped finishes the
+    calls that it has, for `drain_s` at most.
     """
     actor: dict[str, Any] = {"num_cpus": replicas.num_cpus, "num_gpus": replicas.num_gpus}
     if replicas.memory_mib is not None:
@@ -150,6 +164,9 @@ def _deployment(kind: type, name: str, replicas: Replicas, **options: Any) -> se
         ray_actor_options=actor,
         max_ongoing_requests=replicas.max_ongoing_requests,
         max_queued_requests=replicas.max_queued_requests,
+        graceful_shutdown_timeout_s=drain_s,
+        graceful_shutdown_wait_loop_s=SHUTDOWN_LOOP_S,
+        backpressure_config={"retry_after_s": BUSY_RETRY_S},  # of Serve's own answers
         autoscaling_config={
             "min_replicas": replicas.min_replicas,
             "max_replicas": replicas.max_replicas,
@@ -162,21 +179,21 @@ def _deployment(kind: type, name: str, replicas: Replicas, **options: Any) -> se
 
 
 def _one_that_reports() -> AutoscalingConfig:
-    """One replica; Serve collects the figures of what autoscales, if only from one to one."""
+    """One replica, yet with autoscaling, because only then does Serve collect its figures."""
     with warnings.catch_warnings():
-        # Deprecated for an environment variable that the replicas of 2.60 do not read.
+        # Deprecated for an environment variable, which the replicas of Ray 2.60 do not read.
         warnings.simplefilter("ignore", DeprecationWarning)
         return AutoscalingConfig(min_replicas=1, max_replicas=1, metrics_interval_s=REPORT_S)
 
 
 def engine_settings(ref: str, replicas: Stage | Pool, config: AppConfig) -> EngineSettings:
-    """How a stage's engine runs; `dtype` is the pools' affair, the other stages run in fp32."""
-    identity, on_gpu = identify(ref), replicas.num_gpus > 0
-    dtype: str = ENGINES[identity.family].cpu_dtype
+    """How the engine of a stage runs. `dtype` is for the pools; the other stages run in fp32."""
+    on_gpu = replicas.num_gpus > 0
+    dtype: str = family_of(ref).cpu_dtype
     if isinstance(replicas, Pool) and (on_gpu or config.dtype == "int8"):
         dtype = config.dtype
     return EngineSettings(
-        name=identity.name,
+        name=identify(ref).name,
         device="cuda" if on_gpu else "cpu",
         dtype=dtype,
         num_threads=replicas.num_threads,

@@ -1,7 +1,8 @@
-"""Every setting, with its unit, default and bounds. Unknown keys are refused.
+"""Every setting, with its unit, default, bounds and description. Unknown keys are refused.
 
-The same model is the `args:` of serve_config.yaml and the argument of `app.build`. Nothing else
-reads settings; secrets alone come from the environment, by name.
+The same model is the `args:` of serve_config.yaml and the argument of `app.build`. The tables of
+settings in the documents are made from it. Only the places of the cache and of the model hubs can
+be set in the environment too; `deployments/weights/settings.py` reads them.
 """
 
 from __future__ import annotations
@@ -9,119 +10,146 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from deployments.outgoing.allowed import Allowed, allowed
+from deployments.settings import (
+    Cores,
+    MaxOngoing,
+    MaxQueued,
+    MinReplicas,
+    Replicas,
+    Settings,
+    Target,
+)
 
 HALF = ("fp16", "bf16")
 RESERVED = ("vad", "punctuation")
+# What programs have built in. Not `-diarize`, which asks for speakers: nothing here finds them.
+OPENAI_MODELS = ("whisper-1", "gpt-*transcribe", "gpt-*transcribe-20??-??-??")
 
 Dtype: TypeAlias = Literal["auto", "fp32", "fp16", "bf16", "int8"]
-Fraction = Annotated[float, Field(ge=0, le=8, description="GPUs of one replica; 0.25 = a quarter")]
-
-
-class Settings(BaseModel):
-    """A section of the configuration: unknown keys are an error, nothing changes after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Models(Settings):
     """Which models are served: a catalogue id (`python -m deployments.weights list`) or a path."""
 
     vad: str = "fsmn-vad"
-    asr: str = Field("paraformer-zh", description="an id, a directory, or 'auto' (demo only)")
-    punctuation: str | None = Field("ct-punc-zh", description="None: no punctuation stage")
-    cache_dir: Path | None = Field(None, description="None: PARAFORMER_CACHE_DIR or ~/.cache")
-    offline: bool = Field(False, description="True: never ask a hub or a registry")
+    """The model that finds speech: an id or a directory."""
 
+    asr: str = "paraformer-zh"
+    """The model that recognises speech: an id, a directory, or `auto` (for the demo only)."""
 
-class Replicas(Settings):
-    """How many replicas a deployment has and what each of them needs."""
+    punctuation: str | None = "ct-punc-zh"
+    """The model that punctuates: an id or a directory. With null the text has no marks."""
 
-    num_cpus: float = Field(1.0, gt=0)
-    num_gpus: Fraction = 0.0
-    num_threads: int = Field(1, ge=1, description="threads of one model call on the CPU")
-    min_replicas: int = Field(1, ge=0)
-    max_replicas: int = Field(1, ge=1)
-    target_ongoing_requests: float = Field(1.5, gt=0, description="Serve adds replicas above this")
-    max_ongoing_requests: int = Field(8, ge=1, description="calls one replica accepts at once")
-    max_queued_requests: int = Field(-1, ge=-1, description="calls that wait; more get a 503")
-    memory_mib: int | None = Field(None, ge=1, description="RAM reserved per replica")
+    aliases: tuple[str, ...] = OPENAI_MODELS
+    """Other names by which requests may call the ASR model. `*` stands for any characters."""
 
-    @model_validator(mode="after")
-    def _range(self) -> Replicas:
-        if self.min_replicas > self.max_replicas:
-            raise ValueError(f"min_replicas {self.min_replicas} > max_replicas {self.max_replicas}")
-        return self
+    cache_dir: Path | None = None
+    """Where weights are stored. Null: `PARAFORMER_CACHE_DIR`, else ~/.cache/paraformer-cluster."""
+
+    offline: bool = False
+    """With true no model hub and no package registry is ever asked."""
 
 
 class Pool(Replicas):
     """ASR replicas of one GPU type, or of CPUs. The name of the pool is its key in `pools`."""
 
-    accelerator_type: str | None = Field(None, description="Ray's name, such as 'T4' or 'L4'")
-    node_labels: dict[str, str] = Field({}, description="Ray node labels the replicas need")
-    batch_audio_s: float = Field(30.0, gt=0, description="cap on a batch's padded audio seconds")
-    speed: float = Field(10.0, gt=0, description="audio seconds per second and replica, expected")
-    overhead_ms: float = Field(20.0, ge=0, description="cost of a chunk of any size, expected")
-    start_s: float = Field(30.0, gt=0, description="how long the first replica takes to start")
-    price_per_hour: float | None = Field(
-        None, gt=0, description="of one replica, any currency; None: by its accelerator type"
-    )
+    accelerator_type: str | None = None
+    """Ray's name of the GPU type, such as T4 or L4. With null any GPU will do."""
+
+    node_labels: dict[str, str] = Field({})
+    """Ray labels that a node must have to run this pool's replicas."""
+
+    batch_audio_s: float = Field(30.0, gt=0)
+    """Seconds of audio, padding included, at which a batch is full."""
+
+    speed: float = Field(10.0, gt=0)
+    """Seconds of audio that one replica is expected to recognise in a second, until measured."""
+
+    overhead_ms: float = Field(20.0, ge=0)
+    """Milliseconds that a chunk of any size is expected to cost, until measured."""
+
+    start_s: float = Field(30.0, gt=0)
+    """Seconds that a replica is expected to need to start."""
+
+    price_per_hour: float | None = Field(None, gt=0)
+    """Price of one replica for an hour, in any currency. With null it follows from the GPU type."""
 
 
 class Stage(Replicas):
     """The VAD or the punctuation deployment; its defaults hold where a file says only a part."""
 
-    min_replicas: int = Field(1, ge=1)
-    timeout_s: float = Field(600.0, gt=0, description="limit of one call")
+    min_replicas: Annotated[MinReplicas, Field(ge=1)] = 1
+
+    timeout_s: float = Field(600.0, gt=0)
+    """Timeout of one call, in seconds. A request that meets it gets a 504."""
 
 
 class VadStage(Stage):
     """The VAD deployment."""
 
-    num_cpus: float = Field(0.2, gt=0)
-    max_ongoing_requests: int = Field(4, ge=1)
+    num_cpus: Cores = 0.2
+    max_ongoing_requests: MaxOngoing = 4
 
 
 class PunctuationStage(Stage):
     """The punctuation deployment."""
 
-    num_cpus: float = Field(0.2, gt=0)
-    max_ongoing_requests: int = Field(16, ge=1)
-    target_ongoing_requests: float = Field(8.0, gt=0)
-    mode: Literal["exact", "windowed"] = Field(
-        "exact",
-        description="exact: FunASR's text; windowed: about twice as fast, a few marks differ",
-    )
+    num_cpus: Cores = 0.2
+    max_ongoing_requests: MaxOngoing = 16
+    target_ongoing_requests: Target = 8.0
+
+    mode: Literal["exact", "windowed"] = "exact"
+    """`exact` writes FunASR's text. `windowed` is about twice as fast; a few marks differ."""
 
 
 class RouterSettings(Replicas):
     """The stateless routers: decoding, fan-out, merging."""
 
-    num_cpus: float = Field(0.2, gt=0)
-    min_replicas: int = Field(1, ge=1)
-    max_ongoing_requests: int = Field(64, ge=1)
-    max_queued_requests: int = Field(64, ge=-1)
-    target_ongoing_requests: float = Field(16.0, gt=0)
-    decode_threads: int = Field(2, ge=1, description="recordings decoded at once per replica")
+    num_cpus: Cores = 0.2
+    min_replicas: Annotated[MinReplicas, Field(ge=1)] = 1
+    max_ongoing_requests: MaxOngoing = 64
+    max_queued_requests: MaxQueued = 64
+    target_ongoing_requests: Target = 16.0
+
+    decode_threads: int = Field(2, ge=1)
+    """Recordings that one replica decodes at the same time; more wait."""
+
     decode_timeout_s: float = Field(300.0, gt=0)
-    chunk_timeout_s: float = Field(600.0, gt=0, description="limit of one chunk on a replica")
+    """Timeout of decoding one recording, in seconds. A request that meets it gets a 504."""
+
+    max_held_audio_hours: float = Field(24.0, gt=0)
+    """Audio that one replica holds in memory, in hours of 115 MB. A request beyond gets a 503."""
+
+    chunk_timeout_s: float = Field(600.0, gt=0)
+    """Timeout of one chunk on a replica, in seconds."""
 
 
 class DispatcherSettings(Settings):
     """The one scheduler."""
 
-    num_cpus: float = Field(0.1, gt=0)
-    max_queue_s: float = Field(600.0, gt=0, description="promised wait; above it requests get 503")
-    poll_s: float = Field(2.0, gt=0, description="how often running replicas are counted")
+    num_cpus: Cores = 0.1
+
+    max_queue_s: float = Field(600.0, gt=0)
+    """Longest expected wait, in seconds. A request that would wait longer gets a 503 at once."""
+
+    max_interactive_queue_s: float = Field(120.0, gt=0)
+    """The same for requests with less than a minute of audio, which go before all others."""
+
+    poll_s: float = Field(2.0, gt=0)
+    """Seconds between two counts of the running replicas."""
 
 
 class AutoscalingSettings(Settings):
     """One policy over all pools; each pool states its own range of replicas."""
 
-    drain_s: float = Field(120.0, gt=0, description="what waits is to be done within this time")
-    give_back_after_s: float = Field(
-        600.0, gt=0, description="a replica that was not needed for so long is given back"
-    )
+    drain_s: float = Field(120.0, gt=0)
+    """Seconds in which the backlog is to be done. Where that is not met, replicas are added."""
+
+    give_back_after_s: float = Field(600.0, gt=0)
+    """Seconds after which a replica that was not needed is given back; at least `drain_s`."""
 
     @model_validator(mode="after")
     def _window(self) -> AutoscalingSettings:
@@ -137,36 +165,114 @@ class Limits(Settings):
     """What a client may send."""
 
     max_upload_mb: float = Field(2048.0, gt=0)
+    """Largest upload, in MB of 1,000,000 bytes. A larger one gets a 413."""
+
     max_audio_hours: float = Field(12.0, gt=0)
+    """Longest recording, in hours. A longer one gets a 413."""
+
     request_timeout_s: float = Field(3600.0, gt=0)
+    """Seconds for the upload, and again for the answer. A request that meets it gets a 504."""
+
+    drain_timeout_s: float = Field(600.0, ge=0)
+    """Seconds that requests under way may still take once the service or a replica is stopped."""
+
     max_prompt_chars: int = Field(1000, ge=0)
+    """Longest prompt that a model gets, in characters. Of a longer one the end is used."""
+
     max_hotwords: int = Field(200, ge=0)
+    """Most hotwords in one request. A request with more gets a 400."""
+
+    strict_fields: bool = False
+    """With true an unknown field gets a 400; else the `warnings` header of the answer names it."""
+
+
+class Fetch(Settings):
+    """Recordings that the service fetches from a URL, which the field `url` of a request names."""
+
+    enabled: bool = False
+    """With true the service fetches URLs. With false a request with a `url` gets a 400."""
+
+    allow_hosts: tuple[str, ...] = ()
+    """Hosts of your own network that URLs may name: `files.corp` (80, 443) or `minio:9000`."""
+
+    allow_networks: tuple[str, ...] = ()
+    """Networks, such as `10.20.0.0/16`, whose addresses count as public ones do."""
+
+    timeout_s: float = Field(300.0, gt=0)
+    """Seconds to fetch one recording, redirects included. A request that meets it gets a 504."""
+
+    @property
+    def allowed(self) -> Allowed:
+        """Where URLs may lead."""
+        return allowed(self.allow_hosts, self.allow_networks)
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> Fetch:
+        _ = self.allowed  # raises ValueError
+        return self
 
 
 class IngressSettings(Replicas):
     """The HTTP front, one replica or more behind Serve's proxies."""
 
-    num_cpus: float = Field(0.2, gt=0)
-    min_replicas: int = Field(1, ge=1)
-    max_ongoing_requests: int = Field(256, ge=1)
-    max_queued_requests: int = Field(256, ge=-1)
-    target_ongoing_requests: float = Field(64.0, gt=0)
+    num_cpus: Cores = 0.2
+    min_replicas: Annotated[MinReplicas, Field(ge=1)] = 1
+    max_ongoing_requests: MaxOngoing = 256
+    max_queued_requests: MaxQueued = 256
+    target_ongoing_requests: Target = 64.0
+
+    cors_origins: tuple[str, ...] = ()
+    """Web origins whose pages may call the service, such as `app://obsidian.md`; `*`: any."""
 
 
 class AppConfig(Settings):
     """The whole application."""
 
     models: Models = Models()
-    dtype: Dtype = Field("auto", description="auto: fp16 on GPUs with Tensor Cores, fp32 on CPU")
+    """Which models are served."""
+
+    dtype: Dtype = "auto"
+    """Number format of ASR. `auto` is fp16 where every GPU has Tensor Cores, and fp32 elsewhere."""
+
     pools: Literal["auto"] | dict[str, Pool] = "auto"
+    """ASR replicas by pool. `auto` makes one pool for each GPU type, or one on CPUs."""
+
     vad: VadStage = VadStage()
+    """The deployment that finds speech."""
+
     punctuation: PunctuationStage = PunctuationStage()
+    """The deployment that punctuates."""
+
     router: RouterSettings = RouterSettings()
+    """The deployment that decodes, fans out and merges."""
+
     dispatcher: DispatcherSettings = DispatcherSettings()
+    """The scheduler."""
+
     autoscaling: AutoscalingSettings = AutoscalingSettings()
+    """How many replicas the pools have."""
+
     ingress: IngressSettings = IngressSettings()
+    """The HTTP front."""
+
     limits: Limits = Limits()
-    notes: tuple[str, ...] = Field((), description="shown by /v1/models to whoever asks")
+    """What a client may send."""
+
+    fetch: Fetch = Fetch()
+    """Recordings from URLs."""
+
+    notes: tuple[str, ...] = ()
+    """Sentences for users, which /v1/models shows."""
+
+    @model_validator(mode="after")
+    def _memory(self) -> AppConfig:
+        held, longest = self.router.max_held_audio_hours, self.limits.max_audio_hours
+        if held < longest:
+            raise ValueError(
+                f"router.max_held_audio_hours {held:g} < limits.max_audio_hours {longest:g}: the "
+                "longest recording would never be accepted"
+            )
+        return self
 
     @model_validator(mode="after")
     def _pools(self) -> AppConfig:

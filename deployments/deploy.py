@@ -1,7 +1,8 @@
 """Deploys a configuration as `serve deploy` does, with the autoscaling policy of the application.
 
-`serve.run` takes no policy for a whole application (Ray 2.60); a configuration does, and Serve's
-client takes one without a dashboard. Names that Ray does not make public are used here alone.
+`serve.run` takes no policy for a whole application (Ray 2.60). A configuration can name one, and
+Serve's client accepts a configuration without a dashboard. The client is not public in Ray, and no
+other file uses it.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ POLICY = {"policy_function": "cluster.autoscaling:serve_policy"}
 
 
 def deploy(config: AppConfig, *, app_name: str, route_prefix: str = "/") -> None:
-    """Returns once the application runs beside what else is deployed on this Serve instance.
+    """Returns once the application runs. Other applications of this Serve instance stay.
 
-    Raises ModelUnavailable as `build` does, and RuntimeError with Serve's message where the
+    Raises ModelUnavailable as `build` does, and RuntimeError with Serve's message if the
     application cannot be started.
     """
     resolved, notes = resolve(config, cluster_nodes())
     resolved = resolved.model_copy(update={"notes": notes})
-    build(resolved)  # what is wrong with it is raised here, not in a task of the controller
+    build(resolved)  # raises its errors here rather than in a task of the controller
     client: Any = _get_global_client()
     application = ServeApplicationSchema(
         name=app_name,
@@ -41,7 +42,7 @@ def deploy(config: AppConfig, *, app_name: str, route_prefix: str = "/") -> None
 
 
 def _others(client: Any, app_name: str) -> list[ServeApplicationSchema]:
-    """What was deployed by configuration before: Serve deletes what a new one does not name."""
+    """The applications deployed before. Serve deletes those that a new configuration omits."""
     applications = client.get_serve_details()["applications"]
     return [
         ServeApplicationSchema(**details["deployed_app_config"])

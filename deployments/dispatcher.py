@@ -1,7 +1,8 @@
-"""The cluster's one scheduler: a thin Ray shell round `core/scheduling.py`.
+"""The Ray deployment around the scheduler in `core/scheduler/`.
 
-Routers submit the lengths of segments, wait for orders by long polling, and report. Audio never
-passes through here. One replica; if it dies, routers submit what is left to its successor.
+Routers submit the lengths of segments, get orders by long polling, and report results. Audio never
+passes through here. There is one replica. If it dies, Serve replaces it, and the routers submit
+again the segments that have no answer yet.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+import ray
 from ray import serve
 from ray.serve.context import _get_global_client
+from ray.serve.schema import ReplicaDetails
 
 from deployments.config import AutoscalingSettings, DispatcherSettings
-from deployments.core.errors import Overloaded
-from deployments.core.events import (
+from deployments.core.errors import Draining, Overloaded
+from deployments.core.request_id import arrived_s
+from deployments.core.scheduler.events import (
     Action,
     Cancel,
     Event,
@@ -31,34 +36,40 @@ from deployments.core.events import (
     Submit,
     Tick,
 )
-from deployments.core.planning import PoolSpec
-from deployments.core.scheduling import Scheduler
-from deployments.core.tally import Tally
+from deployments.core.scheduler.planning import PoolSpec
+from deployments.core.scheduler.scheduler import Scheduler
 
 logger = logging.getLogger("ray.serve")
 
 LONG_POLL_S = 5.0
-ROUND_TRIP_MS = 40.0  # report, order and 4 MB of audio, on loopback: benchmarks dispatch_on_ray
+ROUND_TRIP_MS = 40.0  # report, order and 4 MB of audio, measured: benchmarks dispatch_on_ray
 TICK_S = 0.1  # how often late chunks are looked for
 COUNT_TIMEOUT_S = 10.0
 RUNNING = "RUNNING"  # a state of a replica, as Serve names it
-FORGET_AFTER_S = 20.0  # a router that has not polled for so long is gone
+DRAIN_RETRY_S = 10.0  # by then another service may have taken the place of this one
+FORGET_AFTER_S = 20.0  # a router that has not polled for so long has died
 
 
 class _Mailbox:
-    """Orders for one request that its router has not fetched yet."""
+    """Orders of one request that its router has not fetched yet."""
 
     def __init__(self) -> None:
         self.waiting: list[Order | GiveUp] = []
         self.arrived = asyncio.Event()
         self.seen_s = time.monotonic()
 
+    def take(self) -> list[Order | GiveUp]:
+        orders, self.waiting = self.waiting, []
+        self.arrived.clear()
+        return orders
+
 
 class Dispatcher:
     """One instance. `deployments` maps a stage or pool to the name of its Serve deployment.
 
-    `beside` is called once, where this instance starts: what one process of the application must
-    do beside its requests, in a thread of its own.
+    `beside` is called once when the instance starts. It begins a background task of which the
+    application needs exactly one, in a thread of its own: sampling the GPUs. Raises RuntimeError
+    where Serve does not tell the names of replicas.
     """
 
     def __init__(
@@ -69,45 +80,52 @@ class Dispatcher:
         autoscaling: AutoscalingSettings,
         beside: Callable[[], None] = lambda: None,
     ) -> None:
-        # Order numbers must not meet those of an earlier instance whose chunks are under way.
+        check_names()
+        # Order numbers must differ from those of an earlier instance whose chunks are outstanding.
         self._scheduler = Scheduler(
             pools,
             max_queue_s=settings.max_queue_s,
+            max_interactive_queue_s=settings.max_interactive_queue_s,
             first_order=time.time_ns(),
             round_trip_ms=ROUND_TRIP_MS,
         )
         self._pools = [pool.name for pool in pools]
         self._specs = pools
-        self._autoscaling = autoscaling
-        self._accepted_s = 0.0  # audio taken since this instance began
-        self._settings = settings
+        self._autoscaling, self._settings = autoscaling, settings
+        self._accepted_s = 0.0  # audio admitted since this instance started
         self._deployments = deployments
-        self._tallies = {name: Tally() for name in self._pools}
+        self._tallies = {name: _Tally() for name in self._pools}
         self._running: dict[str, int] = {}
         self._mailboxes: dict[str, _Mailbox] = {}
         self._watch: asyncio.Task[None] | None = None
         self._ticking: asyncio.Task[None] | None = None
-        self._failures: dict[str, str] = {}  # of background tasks, until a turn goes well
-        self._counted = asyncio.Event()  # once the replicas have been counted at all
+        self._drains_since_s = 0.0  # 0: the service has not been told to stop
+        self._failures: dict[str, str] = {}  # of each background task, until it succeeds
+        self._counted = asyncio.Event()  # set once the replicas have been counted
         beside()
 
     async def submit(
         self, request: str, lengths_ms: dict[int, int], again: bool, coming_ms: int
-    ) -> bool:
-        """Takes the segments, or raises Overloaded; never where the request was taken before.
+    ) -> tuple[bool, list[Order | GiveUp]]:
+        """Takes the segments; returns whether the request was known here, and its new orders.
 
-        Returns whether the request was known here: if not, what came before is lost with an
-        earlier instance. `coming_ms` is the most that will still be submitted.
+        If not, those submitted before are lost with an earlier instance. `coming_ms` is the most
+        audio that may still be submitted. Raises Overloaded where the queue is too long, but never
+        if `again` says that the request was admitted before. Raises Draining for a request that
+        arrived after the service was told to stop.
         """
         await self._ensure_watching()
         known = request in self._mailboxes
+        drains = 0.0 if known or again else self._drains_since_s
+        if drains and arrived_s(request) > drains:
+            raise Draining(DRAIN_RETRY_S)
         self._mailboxes.setdefault(request, _Mailbox())
         self._do(Submit(request, lengths_ms, again, coming_ms))
         self._accepted_s += sum(lengths_ms.values()) / 1000
-        return known
+        return known, self._mailboxes[request].take()
 
     async def orders(self, request: str) -> list[Order | GiveUp] | None:
-        """New orders of the request, waiting for some; None if the request is not known here."""
+        """New orders of the request, as soon as there are any; None if it is not known here."""
         mailbox = self._mailboxes.get(request)
         if mailbox is None:
             return None
@@ -116,28 +134,32 @@ class Dispatcher:
             await asyncio.wait_for(mailbox.arrived.wait(), LONG_POLL_S)
         except TimeoutError:
             return []
-        orders, mailbox.waiting = mailbox.waiting, []
-        mailbox.arrived.clear()
-        return orders
+        return mailbox.take()
 
     async def finished(self, report: Finished) -> None:
-        pool = self._scheduler.pool_of(report.order)
-        if pool is not None:
+        if (pool := self._scheduler.pool_of(report.order)) is not None:
             self._tallies[pool].add(report)
         self._do(report)
 
     async def lost(self, report: Lost) -> bool:
-        """Whether the order was given here; if so its segments are placed again."""
+        """Takes a loss; returns whether this instance gave the order."""
         known = self._scheduler.knows(report.order)
         self._do(report)
         return known
 
-    async def cancel(self, request: str) -> None:
+    async def cancel(self, request: str, reports: Sequence[Finished] = ()) -> None:
+        """Ends the request, after the reports of its last chunks."""
+        for report in reports:
+            await self.finished(report)
         self._mailboxes.pop(request, None)
         self._do(Cancel(request))
 
+    async def drain(self, since_s: float) -> None:
+        """From now on refuses requests that arrived after `since_s`, in seconds since 1970."""
+        self._drains_since_s = since_s
+
     async def snapshot(self) -> dict[str, Any]:
-        """Running replicas of every stage and pool, and the pools' load and costs."""
+        """The running replicas of every stage and pool, and what each pool does."""
         await self._ensure_watching()
         return {
             "running": dict(self._running),
@@ -150,10 +172,12 @@ class Dispatcher:
             "requests": len(self._mailboxes),
             "waiting_audio_s": self._scheduler.waiting_s,
             "queue_s": self._scheduler.queue_s(),
+            "interactive_queue_s": self._scheduler.queue_s(interactive=True),
+            "draining": self._drains_since_s > 0,
         }
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        """What cluster/autoscaling.py decides from; Serve asks for it and carries it there."""
+        """The figures that `cluster/autoscaling.py` decides from; Serve carries them there."""
         pools = self._scheduler.snapshot()
         stats = {
             "backlog_audio_s": self._scheduler.backlog_s,
@@ -169,7 +193,7 @@ class Dispatcher:
         return stats
 
     def _do(self, event: Event) -> None:
-        """Feeds the scheduler and puts its orders into the mailboxes of their requests."""
+        """Tells the scheduler, and puts its orders into the mailboxes of their requests."""
         for action in self._scheduler.on_event(time.monotonic() * 1000, event):
             self._deliver(action)
 
@@ -198,7 +222,7 @@ class Dispatcher:
         while True:
             try:
                 await asyncio.wait_for(self._recount(), COUNT_TIMEOUT_S)
-            except Exception:  # the controller is being replaced: the old counts hold meanwhile
+            except Exception:  # Ray replaces the controller: the last counts are kept meanwhile
                 logger.exception("The running replicas could not be counted.")
             self._counted.set()
             await asyncio.sleep(self._settings.poll_s)
@@ -209,7 +233,7 @@ class Dispatcher:
 
     @contextmanager
     def _survived(self, what: str) -> Iterator[None]:
-        """A turn of a background task: what fails in it is logged once, and the next one comes."""
+        """Logs an exception in a background task once, so that the task's next turn comes."""
         try:
             yield
         except Exception as error:
@@ -220,47 +244,57 @@ class Dispatcher:
             self._failures.pop(what, None)
 
     async def _recount(self) -> None:
-        app_name = serve.get_replica_context().app_name
-        found = await asyncio.to_thread(running_replicas, app_name, self._deployments)
+        app = serve.get_replica_context().app_name
+        found = await asyncio.to_thread(running_replicas, app, self._deployments)
         self._running = {name: len(replicas) for name, replicas in found.items()}
         for pool in self._pools:
-            replicas = found.get(pool, ())
-            self._do(PoolSize(pool, len(replicas), replicas if all(replicas) else ()))
+            self._do(PoolSize(pool, found.get(pool, ())))
+
+
+def check_names() -> None:
+    """Raises RuntimeError where Serve does not tell the names of replicas, as another Ray may."""
+    if "actor_id" not in ReplicaDetails.model_fields:
+        raise RuntimeError(
+            f"Ray {ray.__version__} does not tell the names of Serve's replicas, to which the"
+            " dispatcher sends chunks. Install the Ray that requirements/cpu.txt pins."
+        )
 
 
 def running_replicas(app_name: str, deployments: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """The running replicas of each named deployment, as Serve's controller sees them.
+    """The running replicas of each deployment, by the ids of their actors (`asr.own_name`).
 
-    By their actors' ids, as `asr.own_name` has them; "" for each where Serve does not say.
+    Asks Serve's controller; the call is the one that `serve.status` makes.
     """
-    try:
-        return _by_actor(app_name, deployments)
-    except (AttributeError, KeyError, TypeError):  # another Ray: its public status has counts
-        logger.warning("Serve names no replicas: chunks go to pools.", exc_info=True)
-        return _counted(app_name, deployments)
-
-
-def _by_actor(app_name: str, deployments: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """What `serve.status` counts; the same call to the controller."""
     client: Any = _get_global_client()
     applications = client.get_serve_details()["applications"]
     found = applications[app_name]["deployments"] if app_name in applications else {}
     return {
         name: tuple(
-            replica["actor_id"] or ""
+            replica["actor_id"]
             for replica in found[deployment]["replicas"]
-            if replica["state"] == RUNNING
+            if replica["state"] == RUNNING and replica["actor_id"]
         )
         for name, deployment in deployments.items()
         if deployment in found
     }
 
 
-def _counted(app_name: str, deployments: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    application = serve.status().applications.get(app_name)
-    found = application.deployments if application else {}
-    return {
-        name: ("",) * sum(n for s, n in found[deployment].replica_states.items() if s == RUNNING)
-        for name, deployment in deployments.items()
-        if deployment in found
-    }
+@dataclass(slots=True)
+class _Tally:
+    """What a pool's chunks cost since this dispatcher started; only shown, nothing is planned."""
+
+    audio_ms: int = 0
+    padded_ms: int = 0
+    n_out_of_memory: int = 0  # batches that did not fit into memory and were halved
+
+    def add(self, report: Finished) -> None:
+        self.audio_ms += report.audio_ms
+        self.padded_ms += report.padded_ms
+        self.n_out_of_memory += report.n_out_of_memory
+
+    @property
+    def padding(self) -> float | None:
+        """The part of the computed audio that was padding, 0..1; None before the first chunk."""
+        if not self.padded_ms:
+            return None
+        return max(0.0, 1 - self.audio_ms / self.padded_ms)  # the parts of a batch are rounded

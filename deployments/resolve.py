@@ -1,4 +1,4 @@
-"""What "auto" means, decided once, before the graph is built."""
+"""Decides what "auto" in a configuration means, once, before the graph is built."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 import ray
 
-from cluster.fleet import nodes_of
-from cluster.placement import Node, auto_pools, auto_stages, resolve_dtype
+from cluster.planning.fleet import nodes_of
+from cluster.planning.placement import Node, auto_pools, auto_stages, resolve_dtype
 from deployments.config import AppConfig, Models
 from deployments.core.errors import ModelUnavailable
-from deployments.engines.protocols import ENGINES
+from deployments.engines.families import ENGINES, Family
 from deployments.weights.identify import identify
 from deployments.weights.store import is_cached, probe_hubs
 
@@ -22,11 +22,16 @@ logger = logging.getLogger("ray.serve")
 PARAFORMER, FALLBACK = "paraformer-zh", "whisper-small"
 
 
-def resolve(config: AppConfig, nodes: Sequence[Node]) -> tuple[AppConfig, tuple[str, ...]]:
-    """The configuration without any "auto", and what a user should be told of the choices.
+def family_of(ref: str) -> Family:
+    """The family of a model, whose weights need not be here. Raises ModelUnavailable."""
+    return ENGINES[identify(ref).family]
 
-    Raises pydantic's ValidationError where what was chosen and what was given exclude each other,
-    such as half precision and a machine without GPUs.
+
+def resolve(config: AppConfig, nodes: Sequence[Node]) -> tuple[AppConfig, tuple[str, ...]]:
+    """The configuration without any "auto", and notes for users about the choices.
+
+    Raises pydantic's ValidationError if a choice and a given setting exclude each other, such as
+    half precision and a machine without GPUs.
     """
     notes = config.notes
     models = config.models
@@ -34,7 +39,7 @@ def resolve(config: AppConfig, nodes: Sequence[Node]) -> tuple[AppConfig, tuple[
         asr, note = choose_asr(models)
         models, notes = models.model_copy(update={"asr": asr}), (*notes, note)
         logger.warning(note)
-    if config.dtype == "int8" or not ENGINES[identify(models.asr).family].gpu:
+    if config.dtype == "int8" or not family_of(models.asr).gpu:
         nodes = [replace(node, num_gpus=0.0, accelerator_type="") for node in nodes]
     dtype: str = config.dtype
     if (
@@ -42,7 +47,7 @@ def resolve(config: AppConfig, nodes: Sequence[Node]) -> tuple[AppConfig, tuple[
         and config.pools != "auto"
         and not all(pool.num_gpus for pool in config.pools.values())
     ):
-        dtype = "fp32"  # what the CPU pool runs; one dtype for all (DESIGN 4)
+        dtype = "fp32"  # as on CPUs; all pools share one dtype (DESIGN, Number formats)
     elif dtype == "auto":
         dtype = resolve_dtype(nodes)
     update: dict[str, Any] = {"models": models, "dtype": dtype}
@@ -61,7 +66,7 @@ def resolve(config: AppConfig, nodes: Sequence[Node]) -> tuple[AppConfig, tuple[
 
 
 def choose_asr(models: Models) -> tuple[str, str]:
-    """Paraformer where it is cached or a hub answers within 3 s, else the small fallback."""
+    """Paraformer if it is cached or a hub answers in 3 s, else the fallback; and a note."""
     needed = [PARAFORMER, *([models.punctuation] if models.punctuation else [])]
     if all(is_cached(ref, models.cache_dir) for ref in needed):
         return PARAFORMER, f"Serving {PARAFORMER} from the cache."
@@ -75,7 +80,7 @@ def choose_asr(models: Models) -> tuple[str, str]:
 
 
 def cluster_nodes() -> list[Node]:
-    """The machines of the Ray cluster this process is connected to; none: this machine's cores."""
+    """The machines of the Ray cluster. Without a connection to one: a machine of two cores."""
     if not ray.is_initialized():
         return [Node(num_cpus=2.0)]
     return nodes_of(ray.nodes())  # type: ignore[no-untyped-call]
@@ -84,7 +89,7 @@ def cluster_nodes() -> list[Node]:
 def _refuse_gpu_where_useless(config: AppConfig) -> None:
     assert config.pools != "auto"
     on_gpu = [name for name, pool in config.pools.items() if pool.num_gpus > 0]
-    if on_gpu and not ENGINES[identify(config.models.asr).family].gpu:
+    if on_gpu and not family_of(config.models.asr).gpu:
         raise ModelUnavailable(
             config.models.asr,
             f"it runs on CPUs only, and pool {on_gpu[0]!r} declares a GPU. Serve {PARAFORMER}, or "

@@ -1,4 +1,4 @@
-"""`python -m deployments.serve FILE`: Ray, Serve and the application in the foreground.
+"""`python -m deployments.serve FILE`: runs Ray, Serve and the application in the foreground.
 
 For one machine, on loopback unless told otherwise. A cluster uses `serve deploy serve_config.yaml`.
 """
@@ -22,17 +22,25 @@ import yaml
 from pydantic import ValidationError
 from ray import serve
 
+from deployments.api import proxy
 from deployments.config import AppConfig
 from deployments.core.errors import ModelUnavailable
 from deployments.deploy import IMPORT_PATH, deploy
-from deployments.engines.protocols import ENGINES
-from deployments.resolve import cluster_nodes, resolve
-from deployments.weights.identify import identify
+from deployments.drain import cut_off, drain
+from deployments.loopback import LOOPBACK, joining, on_loopback
+from deployments.resolve import cluster_nodes, family_of, resolve
 from deployments.weights.store import ensure
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
-CONTROL_LOOP_S = "0.5"  # Serve's 0.1 s takes 5 % of a core for ever, beside the models
+FOR_RAY = {  # environment variables of the processes that Ray starts
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",  # the default of 0.1 takes 5 % of a core
+    # One event loop a replica. A call that passes between loops and threads costs a fifth more.
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    proxy.CALLBACK: proxy.IMPORT_PATH,
+}
 
 
 def load_config(path: Path) -> AppConfig:
@@ -45,7 +53,7 @@ def load_config(path: Path) -> AppConfig:
 
 
 def load_http(path: Path) -> dict[str, Any]:
-    """The file's `http_options`, of which host and port are used here."""
+    """The `http_options` of the file. Only host and port are used."""
     options: dict[str, Any] = _document(path).get("http_options") or {}
     return options
 
@@ -65,21 +73,24 @@ def running(
     app_name: str = "default",
     num_cpus: int | None = None,
 ) -> Iterator[str]:
-    """The application, ready, at the URL given; stopped again on leaving, with what was started.
+    """The URL of the running application. On leaving, all that was started is stopped again.
 
-    `address` "local" starts a Ray of its own on loopback; else it joins that cluster. Raises
-    ModelUnavailable, and OSError where the port is taken.
+    `address` "local" starts a Ray of its own on loopback. Any other address joins that cluster.
+    Raises ModelUnavailable, and OSError if the port is taken.
     """
     local: dict[str, Any] = (
-        {"num_cpus": num_cpus, "include_dashboard": False} if address == "local" else {}
+        {"num_cpus": num_cpus, "include_dashboard": False, "_node_ip_address": LOOPBACK}
+        if address == "local"
+        else {}
     )
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", CONTROL_LOOP_S)
+    for name, value in FOR_RAY.items():
+        os.environ.setdefault(name, value)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # of this process, not the replicas
     if address == "local":
         refuse_taken_port(host, port)
         fetch_weights(config)
-    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+    with on_loopback() if address == "local" else joining(address):
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     try:
         serve.start(http_options={"host": host, "port": port})
         deploy(config, app_name=app_name)
@@ -89,10 +100,10 @@ def running(
 
 
 def refuse_taken_port(host: str, port: int) -> None:
-    """Raises OSError where somebody listens already.
+    """Raises OSError if another process listens on the port.
 
-    Serve's proxies share ports (SO_REUSEPORT), so two services on one port would both say that
-    they are ready and answer in turn.
+    Serve's proxies share ports (SO_REUSEPORT). Two services on one port would both say that they
+    are ready, and answer in turn.
     """
     try:
         socket.create_server((host, port), reuse_port=False).close()
@@ -101,22 +112,23 @@ def refuse_taken_port(host: str, port: int) -> None:
 
 
 def fetch_weights(config: AppConfig) -> None:
-    """Every model of the configuration into this machine's cache, before anything is started.
+    """Puts every model of the configuration into the cache of this machine.
 
-    Raises ModelUnavailable with the remedy: clearer here than out of a replica that keeps failing.
+    Raises ModelUnavailable with the remedy, which is clearer here than in a replica that keeps
+    failing.
     """
     config, _ = resolve(config, cluster_nodes())
     models = config.models
-    punctuates = ENGINES[identify(models.asr).family].punctuates
+    punctuates = family_of(models.asr).punctuates
     punctuation = [] if models.punctuation is None or punctuates else [models.punctuation]
     for ref in (models.vad, models.asr, *punctuation):
         ensure(ref, cache_dir=models.cache_dir, offline=models.offline)
 
 
 def _stop(app_name: str, *, alone: bool) -> None:
-    """Stops what `running` started, and in a cluster of others nothing else.
+    """Stops what `running` started: all of Ray, or in another's cluster the application alone.
 
-    Ray's messages of its own end are no news to anybody.
+    Ray's messages about its own end are hidden.
     """
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         if alone:
@@ -133,7 +145,11 @@ def main(
     address: Annotated[str, typer.Option(help="Ray cluster to join; local: start one")] = "local",
 ) -> None:
     """Serve the application in FILE until interrupted."""
-    stop = threading.Event()
+    stop, hurry = threading.Event(), threading.Event()
+
+    def on_signal(*_: object) -> None:
+        (hurry if stop.is_set() else stop).set()
+
     try:
         config = load_config(file)
         http = load_http(file)
@@ -142,12 +158,16 @@ def main(
         typer.echo("Starting Ray and loading the models ...")
         with running(config, host=host, port=port, address=address) as url:
             for number in (signal.SIGINT, signal.SIGTERM):  # after Ray has set its own
-                signal.signal(number, lambda *_: stop.set())
+                signal.signal(number, on_signal)
             gcs = ray.get_runtime_context().gcs_address
             typer.echo(f"Ray at {gcs}: RAY_AUTH_MODE=token, Transcriber(address={gcs!r})")
             typer.echo(f"Ready at {url}  (POST {url}/v1/audio/transcriptions). Ctrl-C stops.")
             stop.wait()
-            typer.echo("Stopping ...")
+            typer.echo("Finishing the requests under way ... (a second Ctrl-C cuts them off)")
+            left = drain("default", limit_s=config.limits.drain_timeout_s, hurry=hurry)
+            typer.echo(f"Stopping: {left} requests are cut off." if left else "Stopping ...")
+            if left and address == "local":
+                cut_off()
     except (ModelUnavailable, ValidationError, ValueError, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None

@@ -1,4 +1,4 @@
-"""What holds for every finished transcript (DESIGN 14)."""
+"""What holds for every finished transcript (DESIGN, Times and formats)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one configuration model, the files that are deployed, and what "auto" becomes."""
+"""The configuration model, the files that are deployed, and the choices for "auto"."""
 
 from __future__ import annotations
 
@@ -9,18 +9,31 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from ray.serve.schema import ServeDeploySchema
 
-from cluster.placement import Node
+from cluster.planning.placement import Node
 from deployments import app, resolve
-from deployments.config import AppConfig, Models, Pool, VadStage
+from deployments import config as settings
+from deployments.config import AppConfig, Models, Pool, Settings, VadStage
 from deployments.core.errors import ModelUnavailable
 from deployments.serve import load_config
 
 ROOT = Path(__file__).parent.parent
 FAKES: dict[str, Any] = {"vad": "fake:vad", "asr": "fake:asr", "punctuation": "fake:punctuation"}
 ONE_T4 = [Node(num_cpus=8, num_gpus=1, accelerator_type="T4")]
+SECTIONS: list[type[BaseModel]] = [
+    kind
+    for kind in vars(settings).values()
+    if isinstance(kind, type) and issubclass(kind, Settings) and kind is not Settings
+]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_setting_has_a_description_that_ends_as_a_sentence(section: type[BaseModel]) -> None:
+    described = {name: field.description or "" for name, field in section.model_fields.items()}
+
+    assert [name for name, text in described.items() if not text.endswith(".")] == []
 
 
 @pytest.mark.parametrize(
@@ -42,7 +55,7 @@ def test_serves_own_command_line_takes_the_shipped_files(file: str) -> None:
 
 
 def test_serve_turns_the_args_of_a_file_into_the_configuration() -> None:
-    """Serve reads the annotation of `build`; a string there would get it a plain dict."""
+    """Serve reads the annotation of `build`. If it is a string, `build` gets a plain dict."""
     annotation = inspect.signature(app.build).parameters["config"].annotation
 
     assert annotation is AppConfig
@@ -76,6 +89,7 @@ def test_the_fleet_in_the_comments_is_valid_too() -> None:
         {"vad": {"min_replicas": 0}},
         {"limits": {"max_audio_hours": 0}},
         {"autoscaling": {"drain_s": 600, "give_back_after_s": 60}},
+        {"router": {"max_held_audio_hours": 1}, "limits": {"max_audio_hours": 2}},
     ],
 )
 def test_a_typo_or_an_impossible_value_is_refused(document: dict[str, Any]) -> None:
@@ -104,7 +118,7 @@ def test_auto_on_a_gpu_machine_is_half_precision_with_fractions() -> None:
     assert resolved.punctuation.num_gpus > 0
 
 
-def test_int8_is_for_cpus_whatever_else_there_is() -> None:
+def test_int8_runs_on_cpus_even_beside_a_gpu() -> None:
     resolved, _ = resolve.resolve(AppConfig(models=Models(**FAKES), dtype="int8"), ONE_T4)
 
     assert resolved.pools != "auto"
@@ -150,7 +164,7 @@ def test_half_precision_without_a_gpu_is_refused_not_ignored(dtype: Any) -> None
         (False, [], "whisper-small"),
     ],
 )
-def test_auto_serves_paraformer_where_it_can_be_had_and_says_what_it_chose(
+def test_auto_serves_paraformer_where_it_is_available_and_notes_its_choice(
     monkeypatch: pytest.MonkeyPatch, cached: bool, hubs: list[str], asr: str
 ) -> None:
     monkeypatch.setattr(resolve, "is_cached", lambda ref, cache_dir: cached)
@@ -188,7 +202,7 @@ def test_an_unknown_model_is_refused_before_anything_starts() -> None:
         ("paraformer-zh", Pool(num_gpus=1), "bf16", ("cuda", "bf16", None)),
     ],
 )
-def test_each_pool_is_told_what_it_really_runs(
+def test_each_pool_knows_the_device_and_dtype_that_it_really_runs(
     asr: str, pool: Pool, dtype: Any, expected: tuple[str, str, float | None]
 ) -> None:
     config = AppConfig(models=Models(asr=asr), dtype=dtype, pools={"p": pool})

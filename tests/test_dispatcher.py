@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from cluster.autoscaling import ACCEPTED, BACKLOG, DRAIN, GIVE_BACK, PRICE, SPEED, START
-from cluster.top_view import Picture
+from cluster.watch.tables import Picture
 from deployments import dispatcher as module
+from deployments.api.ingress import Front, create_app
+from deployments.api.openapi import document
 from deployments.config import AutoscalingSettings, DispatcherSettings, Limits
 from deployments.core.errors import OutOfMemory
-from deployments.core.events import Cancel, Event, Finished, GiveUp, Lost, Order, Tick
-from deployments.core.planning import PoolSpec
+from deployments.core.scheduler.events import Cancel, Event, Finished, GiveUp, Lost, Order, Tick
+from deployments.core.scheduler.planning import PoolSpec
 from deployments.core.types import (
     Audio,
     Done,
@@ -28,11 +30,9 @@ from deployments.core.types import (
     Transcript,
 )
 from deployments.dispatcher import Dispatcher, _Mailbox, running_replicas
-from deployments.ingress import Front, create_app
-from deployments.openapi import document
-from deployments.router import Router
-from tests.cluster.test_top import line, shown
-from tests.harness import TEXT_ONLY, InProcessCalls, Misfortune, echo, events_of
+from deployments.request.router import Router
+from tests.cluster.watch.test_command import line, shown
+from tests.request.harness import TEXT_ONLY, InProcessCalls, Misfortune, echo, events_of
 
 SPEC = PoolSpec("T4", 60_000, 100.0, 50, 8, 30_000, can_start=True, price_per_hour=0.25)
 AIMS = AutoscalingSettings(drain_s=60, give_back_after_s=300)
@@ -65,7 +65,7 @@ class ThroughDispatcher(InProcessCalls):
 
     async def submit(
         self, request: str, lengths_ms: Mapping[int, int], *, again: bool, coming_ms: int
-    ) -> bool:
+    ) -> tuple[bool, list[Order | GiveUp]]:
         return await self.dispatcher.submit(request, dict(lengths_ms), again, coming_ms)
 
     async def orders(self, request: str) -> list[Order | GiveUp] | None:
@@ -77,8 +77,8 @@ class ThroughDispatcher(InProcessCalls):
     async def lost(self, report: Lost) -> bool:
         return await self.dispatcher.lost(report)
 
-    async def cancel(self, request: str) -> None:
-        await self.dispatcher.cancel(request)
+    async def cancel(self, request: str, reports: Sequence[Finished]) -> None:
+        await self.dispatcher.cancel(request, reports)
 
 
 class LocalHandle:
@@ -87,6 +87,9 @@ class LocalHandle:
     def __init__(self, instance: object) -> None:
         self._instance = instance
 
+    def options(self, *, _by_reference: bool) -> LocalHandle:
+        return self
+
     def __getattr__(self, name: str) -> SimpleNamespace:
         method: Callable[..., Any] = getattr(self._instance, name)
         return SimpleNamespace(remote=lambda *args: asyncio.ensure_future(method(*args)))
@@ -94,8 +97,7 @@ class LocalHandle:
 
 async def readyz(dispatcher: Dispatcher) -> dict[str, Any]:
     """The body as HTTP carries it, through the real router and front."""
-    handle = LocalHandle(dispatcher)
-    calls = {"vad": None, "pools": {}, "punctuation": None, "dispatcher": handle}
+    calls = {"vad": None, "pools": {}, "punctuation": None, "dispatcher": LocalHandle(dispatcher)}
     router = Router(TEXT_ONLY, calls | {"stage_timeout_s": {}})
     front = Front(LocalHandle(router), TEXT_ONLY.engine, Limits())
     transport = httpx.ASGITransport(create_app(front))
@@ -112,9 +114,8 @@ def tight(batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
 
 
 def test_padding_ooms_and_backlog_of_a_pool_are_told_by_readyz_and_shown_by_top() -> None:
-    spans = [Span(0, 4_000), Span(4_000, 7_000)]
-
     async def before_during_after() -> list[dict[str, Any]]:
+        spans = [Span(0, 4_000), Span(4_000, 7_000)]
         calls = ThroughDispatcher(lambda _: spans, tight, lambda _: [], {"T4": (1, SPEC)})
         dispatcher = calls.dispatcher
         bodies = [await readyz(dispatcher)]
@@ -203,33 +204,35 @@ def test_running_replicas_have_the_names_of_their_actors(monkeypatch: pytest.Mon
     assert running_replicas("gone", {"T4": "Asr-T4"}) == {}
 
 
-def test_where_serve_names_no_replicas_they_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    client = SimpleNamespace(get_serve_details=lambda: details({"state": "RUNNING"}))
+def test_a_replica_without_an_actor_is_not_running_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    unnamed = {"actor_id": None, "state": "RUNNING"}
+    client = SimpleNamespace(get_serve_details=lambda: details(unnamed, C_RUNNING))  # type: ignore[arg-type]
     monkeypatch.setattr(module, "_get_global_client", lambda: client)
-    of_pool = SimpleNamespace(replica_states={"RUNNING": 2, "STARTING": 1})
-    application = SimpleNamespace(deployments={"Asr-T4": of_pool})
-    status = SimpleNamespace(applications={"app": application})
-    monkeypatch.setattr(module.serve, "status", lambda: status)
 
-    assert running_replicas("app", {"T4": "Asr-T4"}) == {"T4": ("", "")}
+    assert running_replicas("app", {"T4": "Asr-T4"}) == {"T4": ("c",)}
 
 
-@pytest.mark.parametrize(("replicas", "named"), [(("a", "c"), {"a", "c"}), (("", ""), {""})])
-def test_orders_name_the_replicas_that_serve_names(
-    monkeypatch: pytest.MonkeyPatch, replicas: tuple[str, ...], named: set[str]
-) -> None:
-    context = SimpleNamespace(app_name="app")
-    monkeypatch.setattr(module.serve, "get_replica_context", lambda: context)
-    monkeypatch.setattr(module, "running_replicas", lambda *_: {"T4": replicas})
+def test_it_does_not_start_where_serve_tells_no_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_names = SimpleNamespace(model_fields={"replica_id": None, "state": None})
+    monkeypatch.setattr(module, "ReplicaDetails", without_names)
 
-    async def ordered() -> tuple[list[Order | GiveUp] | None, dict[str, Any]]:
+    with pytest.raises(RuntimeError, match=r"does not tell the names .* Install the Ray"):
+        new_dispatcher()
+
+
+def test_orders_name_the_replicas_that_serve_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = SimpleNamespace(app_name="app")
+    monkeypatch.setattr(module.serve, "get_replica_context", lambda: app)
+    monkeypatch.setattr(module, "running_replicas", lambda *_: {"T4": ("a", "c")})
+
+    async def ordered() -> tuple[list[Order | GiveUp], dict[str, Any]]:
         dispatcher = new_dispatcher()
-        await dispatcher.submit("long", dict.fromkeys(range(100), 10_000), False, 0)
-        return await dispatcher.orders("long"), await dispatcher.snapshot()
+        _, orders = await dispatcher.submit("long", dict.fromkeys(range(100), 10_000), False, 0)
+        return orders, await dispatcher.snapshot()
 
     orders, snapshot = asyncio.run(ordered())
 
-    assert {order.replica for order in orders or () if isinstance(order, Order)} == named
+    assert {order.replica for order in orders if isinstance(order, Order)} == {"a", "c"}
     assert snapshot["running"] == {"T4": 2}
 
 
@@ -287,8 +290,7 @@ def test_requests_are_still_forgotten_after_one_that_could_not_be(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def three_routers_go() -> int:
-        settings = DispatcherSettings(poll_s=0.01)
-        dispatcher = Dispatcher([SPEC], settings, {"T4": "Asr-T4"}, AIMS)
+        dispatcher = Dispatcher([SPEC], DispatcherSettings(poll_s=0.01), {"T4": "Asr-T4"}, AIMS)
         for request in ("one", "two", "three"):
             dispatcher._mailboxes[request] = _Mailbox()
         await let_it_fail(Cancel, dispatcher, n_failures=1)

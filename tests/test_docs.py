@@ -1,69 +1,94 @@
-"""The README is kept true: its commands, settings, models and statuses exist, both languages agree,
-and the tree names every file.
-"""
+"""Every page of the documents is true: commands, code, links, settings, models and statuses."""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import json
 import re
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
+from typing import Any
 
 import pytest
 import yaml
-from typer.core import TyperGroup as Group
 from typer.main import get_command
 
+from benchmarks.__main__ import BENCHMARKS
 from deployments.config import AppConfig, Pool
 from deployments.core.formats import FORMATS, from_detailed
 from deployments.core.wire import STATUS
 from deployments.weights.catalog import CATALOG
+from docs.hook import SHOWN
 
 ROOT = Path(__file__).resolve().parent.parent
-README, README_ZH = ROOT / "README.md", ROOT / "README.zh-CN.md"
-READMES = pytest.mark.parametrize("readme", [README, README_ZH], ids=lambda path: path.name)
-DOCUMENTED = ("deployments", "cluster", "clients", "benchmarks")
+DOCS = ROOT / "docs"
+READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
+ON_THE_SITE = [*sorted(DOCS.glob("en/**/*.md")), *sorted(DOCS.glob("zh/**/*.md"))]
+PAGES = [*READMES, ROOT / "DESIGN.md", ROOT / "CONTRIBUTING.md", *ON_THE_SITE]
+ENGLISH_ONLY = {"project/tree.md", *(page.removeprefix("en/") for page in SHOWN)}
 
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^ *```(\w*)[^\n]*\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
-ENTRY = re.compile(r"^( *)(\S+)(?:  +(\S.*))?$")
 
 
-def blocks(readme: Path, language: str) -> list[str]:
-    """The contents of the fenced blocks of one language, in order."""
-    text = readme.read_text(encoding="utf-8")
-    return [body for tag, body in FENCE.findall(text) if tag == language]
+def relative(path: Path) -> str:
+    """How a test's name shows a page."""
+    return str(path.relative_to(ROOT))
 
 
-def commands(readme: Path) -> list[str]:
-    """What a reader would type, without comments: they are in the reader's language."""
-    lines = [line for block in blocks(readme, "bash") for line in block.splitlines()]
-    bare = [re.sub(r"(^|\s+)#.*$", "", line).rstrip() for line in lines]
-    return [line for line in bare if line]
+def in_chinese(page: Path) -> Path:
+    """Where the translation of an English page is."""
+    return READMES[1] if page == READMES[0] else DOCS / "zh" / page.relative_to(DOCS / "en")
 
 
-def code(readme: Path) -> str:
-    """All code of a page: its fenced blocks and what stands between backticks in the text."""
-    text = readme.read_text(encoding="utf-8")
-    return "\n".join([body for _, body in FENCE.findall(text)] + SPAN.findall(FENCE.sub("", text)))
+EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=relative)
+ENGLISH = sorted({*DOCS.glob("en/**/*.md")} - {DOCS / "en" / name for name in ENGLISH_ONLY})
+TRANSLATED = pytest.mark.parametrize("page", [READMES[0], *ENGLISH], ids=relative)
+LANGUAGES = pytest.mark.parametrize("language", ["en", "zh"])
 
 
-def table_rows(readme: Path) -> list[list[str]]:
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Language and content of every fenced block, in order."""
+    return [(tag, dedent(body)) for tag, body in FENCE.findall(page.read_text("utf-8"))]
+
+
+def in_language(page: Path, language: str) -> list[str]:
+    """The contents of the blocks of one language."""
+    return [body for tag, body in blocks(page) if tag == language]
+
+
+def without_words(block: tuple[str, str]) -> tuple[str, str]:
+    """A block without what a translator changes: comments of a shell, labels of a diagram."""
+    tag, body = block
+    words = {"bash": r"(^|\s+)#.*$", "mermaid": r".*"}.get(tag)
+    return tag, re.sub(words, "", body, flags=re.MULTILINE) if words else body
+
+
+def code(*pages: Path) -> str:
+    """All code: fenced blocks, a continued line as one, and what stands between backticks."""
+    text = "\n".join(page.read_text("utf-8") for page in pages)
+    bodies = [body for _, body in FENCE.findall(text)]
+    return "\n".join(bodies + SPAN.findall(FENCE.sub("", text))).replace("\\\n", " ")
+
+
+def table_rows(page: Path) -> list[list[str]]:
     """The cells of every row of every table, without the backticks."""
-    lines = readme.read_text(encoding="utf-8").splitlines()
+    lines = page.read_text("utf-8").splitlines()
     rows = [line.strip("|").split("|") for line in lines if line.startswith("|")]
     return [[cell.strip().strip("`") for cell in row] for row in rows]
 
 
 def settings() -> dict[str, object]:
     """Every key of the configuration with its default, those of a pool under `pools.<name>`."""
-    defaults = AppConfig().model_dump()
+    defaults = AppConfig().model_dump(mode="json")
     sections = {key: value for key, value in defaults.items() if isinstance(value, dict)}
     inner = {f"{a}.{b}": value for a, section in sections.items() for b, value in section.items()}
-    pool = {f"pools.<name>.{key}": value for key, value in Pool().model_dump().items()}
-    return defaults | inner | pool
+    pool = {f"pools.<name>.{key}": value for key, value in Pool().model_dump(mode="json").items()}
+    top = {key: value for key, value in defaults.items() if key not in sections}
+    return top | inner | pool
 
 
 def make_targets(text: str) -> set[str]:
@@ -74,151 +99,190 @@ def python_modules(text: str) -> set[str]:
     return set(re.findall(r"\bpython -m ([\w.]+)", text)) - {"pip", "venv"}
 
 
-def tree(readme: Path) -> dict[str, str]:
-    """Path to caption, from the block of the README whose first line is `deployments/`."""
-    (block,) = [body for body in blocks(readme, "text") if body.startswith("deployments/")]
-    captions: dict[str, str] = {}
-    folders: list[str] = []
-    for indent, name, caption in (
-        match.groups() for match in map(ENTRY.match, block.splitlines()) if match
-    ):
-        folders = [*folders[: len(indent) // 2], name.rstrip("/")]
-        captions["/".join(folders) + ("/" if name.endswith("/") else "")] = caption or ""
-    return captions
-
-
-def real_files() -> list[str]:
-    """Every file of the documented folders, but caches and the empty `__init__.py`."""
-    return sorted(
-        str(path.relative_to(ROOT))
-        for folder in DOCUMENTED
-        for path in (ROOT / folder).rglob("*")
-        if path.is_file() and path.name != "__init__.py" and "__pycache__" not in path.parts
+def is_runnable(module: str) -> bool:
+    """Whether `python -m module` finds something to run."""
+    spec = importlib.util.find_spec(module)
+    is_package = spec is not None and spec.submodule_search_locations is not None
+    return spec is not None and (
+        not is_package or importlib.util.find_spec(f"{module}.__main__") is not None
     )
 
 
-def test_both_readmes_give_the_same_commands() -> None:
-    assert commands(README) == commands(README_ZH)
-    assert blocks(README, "python") == blocks(README_ZH, "python")
-    assert blocks(README, "yaml") == blocks(README_ZH, "yaml")
-    assert blocks(README, "json") == blocks(README_ZH, "json")
+def imported(source: str) -> Iterator[tuple[str, str | None]]:
+    """Each module that Python code imports, with the name taken from it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((name.name, None) for name in node.names)
+        if isinstance(node, ast.ImportFrom):
+            yield from ((node.module or "", name.name) for name in node.names)
 
 
-@pytest.mark.parametrize("command", ["make demo", "make test", "make serve"])
-def test_the_quick_start_is_there(command: str) -> None:
-    assert command in commands(README)
+def is_there(module: str, name: str | None) -> bool:
+    return name is None or hasattr(importlib.import_module(module), name)
 
 
-@READMES
-def test_every_make_target_in_the_readme_exists(readme: Path) -> None:
-    named = make_targets(code(readme))
+def configurations(page: Path) -> list[dict[str, Any]]:
+    """The YAML blocks that are `args:` of the application, or hold them."""
+    found = [yaml.safe_load(body) for body in in_language(page, "yaml")]
+    served = [app.get("args", {}) for one in found for app in one.get("applications", [])]
+    return served + [one for one in found if AppConfig.model_fields.keys() & one]
+
+
+def answers(page: Path) -> list[dict[str, Any]]:
+    """The JSON blocks that have the shape of `detailed_json`."""
+    found = [json.loads(body) for body in in_language(page, "json")]
+    return [one for one in found if "duration_ms" in one]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and the site make them."""
+    text = FENCE.sub("", page.read_text("utf-8"))
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", one.lower()).strip().replace(" ", "-") for one in headings}
+
+
+def leads_nowhere(page: Path, link: str) -> bool:
+    """Whether a link's file, or its heading, is missing."""
+    name, _, anchor = link.partition("#")
+    target = page.parent / name if name else page
+    return not target.exists() or bool(anchor and anchor not in anchors(target))
+
+
+def commands_of(module: str) -> dict[str, str | None]:
+    """Each command of a program with its help."""
+    group: Any = get_command(importlib.import_module(module).app)
+    context = group.make_context("", ["--help"], resilient_parsing=True)
+    return {name: group.get_command(context, name).help for name in group.list_commands(context)}
+
+
+PROGRAMS = {
+    "clients": commands_of("clients.cli"),
+    "cluster": commands_of("cluster.__main__"),
+    "deployments.weights": commands_of("deployments.weights.__main__"),
+    "benchmarks": {name: benchmark.caption for name, benchmark in BENCHMARKS.items()},
+}
+
+
+def commands_named(program: str, *pages: Path) -> set[str]:
+    """The commands of a program that pages name."""
+    return set(re.findall(rf"\bpython -m {re.escape(program)} ([a-z]\w*)", code(*pages)))
+
+
+def test_both_languages_have_the_same_pages() -> None:
+    assert {*DOCS.glob("zh/**/*.md")} == {in_chinese(page) for page in ENGLISH}
+
+
+@TRANSLATED
+def test_both_languages_give_the_same_commands_and_code(page: Path) -> None:
+    assert [*map(without_words, blocks(in_chinese(page)))] == [*map(without_words, blocks(page))]
+
+
+@pytest.mark.parametrize("readme", READMES, ids=relative)
+def test_a_readme_is_a_front_page(readme: Path) -> None:
+    lines = readme.read_text("utf-8").splitlines()
+
+    assert len(lines) <= 200
+    assert {"make demo", "make test", "make serve"} <= set(lines)
+
+
+@EVERY_PAGE
+def test_every_make_target_exists(page: Path) -> None:
     exists = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
 
-    assert named, "the pattern has lost the README's commands"
-    assert named <= exists
+    assert make_targets(code(page)) - exists == set()
 
 
-@READMES
-def test_every_python_command_in_the_readme_exists(readme: Path) -> None:
-    named = python_modules(code(readme))
-    runnable = {
-        name
-        for name in named
-        for spec in [importlib.util.find_spec(name)]
-        if spec
-        and (not spec.submodule_search_locations or importlib.util.find_spec(f"{name}.__main__"))
-    }
-
-    assert named, "the pattern has lost the README's commands"
-    assert runnable == named
+@EVERY_PAGE
+def test_every_python_command_exists(page: Path) -> None:
+    assert [name for name in python_modules(code(page)) if not is_runnable(name)] == []
 
 
-@READMES
-def test_every_command_of_the_client_has_help_and_is_in_the_readme(readme: Path) -> None:
-    group = get_command(importlib.import_module("clients.cli").app)
-    assert isinstance(group, Group), "one command alone would lose its name"
+@EVERY_PAGE
+def test_python_code_compiles_and_finds_its_imports(page: Path) -> None:
+    wanted = {one for body in in_language(page, "python") for one in imported(body)}
 
-    without_help = [name for name, command in group.commands.items() if not command.help]
-    not_shown = [name for name in group.commands if f"python -m clients {name}" not in code(readme)]
-
-    assert (without_help, not_shown) == ([], [])
+    assert [one for one in wanted if not is_there(*one)] == []
 
 
-@READMES
-def test_every_setting_in_the_readme_exists_with_its_default(readme: Path) -> None:
-    exists = settings()
-    named = {row[0]: row[1] for row in table_rows(readme) if row[0].split(".")[0] in exists}
+@EVERY_PAGE
+def test_every_configuration_is_accepted(page: Path) -> None:
+    accepted = [AppConfig.model_validate(one) for one in configurations(page)]
 
-    assert named, "the pattern has lost the README's table of settings"
-    assert {key: yaml.safe_load(shown) for key, shown in named.items()} == {
-        key: exists.get(key, "no such key") for key in named
-    }
+    assert len(accepted) == len(configurations(page))
 
 
-@READMES
-def test_the_fleet_in_the_readme_is_accepted(readme: Path) -> None:
-    (fleet,) = blocks(readme, "yaml")
-
-    assert set(AppConfig.model_validate(yaml.safe_load(fleet)).pools) == {"T4", "L4"}
+@EVERY_PAGE
+def test_every_detailed_answer_is_one_of_ours(page: Path) -> None:
+    assert [one for one in answers(page) if not from_detailed(one).segments] == []
 
 
-@READMES
-def test_the_answer_in_the_readme_is_one_of_ours(readme: Path) -> None:
-    (answer,) = blocks(readme, "json")
+@EVERY_PAGE
+def test_every_link_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s:]+)\)", FENCE.sub("", page.read_text("utf-8")))
 
-    assert from_detailed(json.loads(answer)).segments[0].words
-
-
-@READMES
-def test_the_readme_names_every_format(readme: Path) -> None:
-    assert [name for name in FORMATS if f"`{name}`" not in readme.read_text("utf-8")] == []
+    assert [link for link in links if leads_nowhere(page, link)] == []
 
 
-@READMES
-def test_the_readme_has_every_model_of_the_catalogue(readme: Path) -> None:
-    served = {name for name, model in CATALOG.items() if model.stage != "recording"}
+@EVERY_PAGE
+def test_every_setting_that_a_page_names_exists(page: Path) -> None:
+    sections = "|".join(key for key in AppConfig.model_fields if f"{key}.num_cpus" in settings())
+    named = re.findall(
+        rf"(?m)^(?:{sections}|models|limits|autoscaling)\.[a-z_]+\b(?!\()", code(page)
+    )
 
-    assert served <= {row[0] for row in table_rows(readme)}
+    assert {key for key in named if not key.endswith(".py")} - settings().keys() == set()
 
 
-@READMES
-def test_the_readme_has_every_status_of_an_error(readme: Path) -> None:
-    named = {row[0] for row in table_rows(readme) if row[0].isdigit()}
+def test_the_patterns_find_what_they_look_for() -> None:
+    everything = code(*PAGES)
+
+    assert {"demo", "test", "serve", "check", "setup-gpu"} <= make_targets(everything)
+    assert {"clients", "cluster", "deployments.weights"} <= python_modules(everything)
+    assert [page.name for page in PAGES if configurations(page)]
+    assert [page.name for page in PAGES if answers(page)]
+    assert [page.name for page in PAGES if in_language(page, "python")]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_command_has_help_and_is_in_the_documents(program: str) -> None:
+    commands = PROGRAMS[program]
+
+    assert [name for name, help_ in commands.items() if not help_] == []
+    assert commands.keys() - commands_named(program, *DOCS.glob("en/**/*.md")) == set()
+
+
+@EVERY_PAGE
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_command_that_a_page_names_exists(program: str, page: Path) -> None:
+    assert commands_named(program, page) - PROGRAMS[program].keys() == set()
+
+
+@LANGUAGES
+def test_every_format_has_its_page_and_is_in_the_http_api(language: str) -> None:
+    api = (DOCS / language / "http-api.md").read_text("utf-8")
+
+    assert [name for name in FORMATS if f"(formats/{name}.md)" not in api] == []
+    assert [name for name in FORMATS if not (DOCS / language / f"formats/{name}.md").exists()] == []
+
+
+@LANGUAGES
+def test_the_http_api_has_every_status_of_an_error(language: str) -> None:
+    named = {row[0] for row in table_rows(DOCS / language / "http-api.md") if row[0].isdigit()}
 
     assert named == {str(status) for status, _ in STATUS.values()}
 
 
-@READMES
-def test_every_file_named_in_a_link_exists(readme: Path) -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", readme.read_text("utf-8"))
+@LANGUAGES
+def test_the_page_of_models_has_every_model_of_the_catalogue(language: str) -> None:
+    served = {name for name, model in CATALOG.items() if model.stage != "recording"}
 
-    assert [link for link in links if not (ROOT / link).exists()] == []
-
-
-@READMES
-def test_the_tree_has_every_file_and_no_other(readme: Path) -> None:
-    named = set(tree(readme))
-    folders = tuple(name for name in named if name.endswith("/"))
-    with_entries = {
-        folder for folder in folders if any(n != folder and n.startswith(folder) for n in named)
-    }
-    data_folders = tuple(set(folders) - with_entries)  # one caption for all that is inside
-
-    missing = [f for f in real_files() if f not in named and not f.startswith(data_folders or "\0")]
-    stale = sorted(name for name in named if not (ROOT / name).exists())
-
-    assert (missing, stale) == ([], [])
+    assert served <= {row[0] for row in table_rows(DOCS / language / "models.md")}
 
 
-@READMES
-def test_every_file_in_the_tree_has_a_caption(readme: Path) -> None:
-    assert [name for name, caption in tree(readme).items() if not caption] == []
+@LANGUAGES
+def test_the_page_of_settings_has_every_setting_with_its_default(language: str) -> None:
+    rows = table_rows(DOCS / language / "configuration.md")
 
+    shown = {row[0]: yaml.safe_load(row[1]) for row in rows if row[0] in settings()}
 
-def test_make_help_lists_every_target() -> None:
-    phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
-    assert phony
-
-    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
-
-    assert re.findall(r"^  make (\S+) +\S", done.stdout, re.MULTILINE) == phony[1].split()
+    assert shown == settings()

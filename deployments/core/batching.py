@@ -1,4 +1,8 @@
-"""Batches by cost: a padded batch costs count x longest, and a budget is a cap (DESIGN 6)."""
+"""Batches of segments of similar length, none of which costs more than a budget.
+
+The engine pads every segment of a batch to the longest one. So a batch costs its number of
+segments times the longest, and the budget caps that product (DESIGN, Memory).
+"""
 
 from __future__ import annotations
 
@@ -12,35 +16,36 @@ from deployments.core.types import Audio, Recognition
 logger = logging.getLogger("ray.serve")
 
 MAX_WASTE = 0.06  # padding, as a part of a batch's audio
-SLACK_PART = 0.75  # of a further batch's cost: hardly more time than with all, and less padding
-SLACK_MS = 2000  # padding that is worth taking where a batch's cost is not known
+# Padding may cost this part of one more batch: hardly more time than the whole cost, less padding.
+SLACK_PART = 0.75
+SLACK_MS = 2000  # padding that is accepted where the cost of a batch is not known
 
 
 def padded_ms(lengths_ms: Sequence[int]) -> int:
-    """What a batch of these lengths costs once all are padded to the longest."""
+    """The cost of a batch of these lengths: all are padded to the longest."""
     return len(lengths_ms) * max(lengths_ms, default=0)
 
 
 def worthwhile_slack_ms(overhead_ms: float, speed: float) -> int:
-    """Padding, in audio, that is taken rather than one more batch.
+    """Milliseconds of padding that are accepted rather than one more batch.
 
-    `overhead_ms` is what any batch takes, `speed` the audio per time beside it. Lengths that fall
-    evenly take the least time in batches whose padding costs as much as a batch.
+    `overhead_ms` is the fixed cost of a batch, and `speed` the audio per time without it. Evenly
+    spread lengths take the least time when the padding of a batch costs as much as one more batch.
     """
     return round(max(SLACK_MS, SLACK_PART * overhead_ms * speed))
 
 
 def worth_padding_to_ms(audio_ms: float, slack_ms: float) -> float:
-    """Up to what padded length it pays to compute so much audio as one batch."""
+    """The longest padded length at which it pays to compute this audio as one batch."""
     return audio_ms + max(slack_ms, MAX_WASTE * audio_ms)
 
 
 def pack(lengths_ms: Sequence[int], *, budget_ms: int, slack_ms: int = SLACK_MS) -> list[list[int]]:
     """Indices of `lengths_ms` in batches of similar length, none padded beyond `budget_ms`.
 
-    Longest first, so that a batch's padding is the spread of its lengths; a batch ends where its
-    padding would be more than MAX_WASTE of its audio and more than `slack_ms`. A single item
-    over the budget is a batch of its own: it cannot be made smaller here.
+    The longest come first, so that neighbours differ little and padding is small. A batch ends
+    where its padding would be more than MAX_WASTE of its audio and more than `slack_ms`. A single
+    item over the budget is a batch of its own, because it cannot be made smaller here.
     """
     batches: list[list[int]] = []
     audio_ms = 0  # of the last batch, without its padding
@@ -67,9 +72,9 @@ class Outcome:
 def transcribe_or_halve(
     transcribe: Callable[[Sequence[Audio]], list[Recognition]], batch: Sequence[Audio]
 ) -> Outcome:
-    """The batch's recognitions; where it fails it is halved until only the culprit is lost.
+    """The batch's recognitions. A batch that fails is halved until only the bad segment fails.
 
-    One bad segment never costs the others: it comes back with `error` set and no text.
+    One bad segment never costs the others: its recognition has `error` set and no text.
     """
     try:
         return Outcome(transcribe(batch))
@@ -77,7 +82,7 @@ def transcribe_or_halve(
         out_of_memory = isinstance(error, OutOfMemory)
         if len(batch) == 1:
             logger.exception("The engine failed on a segment of %d samples.", len(batch[0]))
-            # Its own words may tell of the machine: they are for the log alone.
+            # The error's message may tell of the machine, so it is for the log alone.
             name = type(error).__name__
             failed = Recognition(text="", error=f"The engine failed on this segment: {name}")
             return Outcome([failed], out_of_memory)

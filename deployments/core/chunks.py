@@ -1,4 +1,4 @@
-"""What an ASR replica does with the chunks that wait for it, without Ray and without a model."""
+"""How an ASR replica runs chunks through its engine, without Ray and without a model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deployments.core.types import SAMPLES_PER_MS, Audio, ChunkResult, Hints, Re
 logger = logging.getLogger("ray.serve")
 
 Transcribe = Callable[[Sequence[Audio], Hints], list[Recognition]]
-CopyIn = Callable[[Sequence[Audio]], Sequence[Audio]]  # the same batch, on its way to the device
+CopyIn = Callable[[Sequence[Audio]], Sequence[Audio]]  # the same batch, its copy begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +37,27 @@ class Chunk:
         return [-(-length // SAMPLES_PER_MS) for length in self.lengths]
 
 
-Begun = tuple[list[int], Sequence[Audio]]  # a batch on its way: which items, and the batch
+Begun = tuple[list[int], Sequence[Audio]]  # a batch whose copy has begun: item indices, samples
 
 
 class Prepared(list[Chunk]):
-    """Chunks that will be run together; the copy of their first batch has begun."""
+    """Chunks that will run together, and whose first batch is being copied to the device."""
 
-    first: Future[Begun | None] | None = None  # taken by the call that reads it
+    first: Future[Begun | None] | None = None  # taken by the call of `run` that reads it
 
 
 class ChunkRunner:
-    """Runs chunks through an engine in batches within a budget, and says what they cost.
+    """Runs chunks through an engine in batches within a budget, and measures their cost.
 
-    `budget_ms` caps a batch's padded audio; it is halved where memory runs out (DESIGN 6).
-    `memory_ms`, where it is known, is what the device holds: no budget is above it. `copy_in`
-    begins a batch's copy to the device; it is called on another thread while the batch before is
-    read, because putting the samples together takes the host's time too. Where it fails the
-    engine is given the batch as it was, and meets the error itself if it is one of the device.
-    `prepare` begins the copy for the next call. At most the batch that is read, the one after it
-    and the first of the next call are on the device.
+    `budget_ms` caps a batch's padded audio. When memory runs out, the budget is halved (DESIGN,
+    Memory). `memory_ms` is the padded audio that the device holds, where that is known, and no
+    budget exceeds it.
+
+    `copy_in` begins the copy of a batch to the device. It runs on another thread while the engine
+    reads the batch before, because joining the samples takes time on the host too. If `copy_in`
+    fails, the engine gets the batch uncopied and meets any error of the device itself. `prepare`
+    begins the copy for the next call. The device holds at most three batches: the one being read,
+    the one after it, and the first of the next call.
     """
 
     def __init__(
@@ -76,29 +78,35 @@ class ChunkRunner:
         self.memory_ms = memory_ms
         self.budget_ms = 0
         self.slack_ms = SLACK_MS
-        self.n_batches = 0  # that the engine was given, the halves of one that failed among them
+        self.n_batches = 0  # given to the engine, counting the halves of a batch that failed
         self.n_out_of_memory = 0
         self.n_failed_in_a_row = 0  # calls of `run` in which no segment could be read
 
     def allow(self, budget_ms: int, *, slack_ms: int = SLACK_MS) -> None:
-        """Sets the budget to this, or to what the device holds where that is less.
+        """Sets the budget, but never above the padded audio that the device holds.
 
-        `slack_ms` is the padding that is taken rather than a further batch (`pack`).
+        `slack_ms` is the padding that is accepted rather than one more batch (see `pack`).
         """
         self.slack_ms = slack_ms
         held_ms = budget_ms if self.memory_ms is None else self.memory_ms
         self.budget_ms = min(budget_ms, held_ms)
 
     def fits(self, taken: Sequence[Chunk], chunk: Chunk) -> bool:
-        """Whether the chunk can share a batch with those taken: same hints, within the budget."""
+        """Whether the chunk can share a batch with `taken`: equal hints, and within the budget.
+
+        Chunks that need word times and chunks that do not may share one; `run` then gives both
+        their times.
+        """
         lengths_ms = [length for c in (*taken, chunk) for length in c.lengths_ms]
-        return chunk.hints == taken[0].hints and padded_ms(lengths_ms) <= self.budget_ms
+        equal = replace(chunk.hints, timed=True) == replace(taken[0].hints, timed=True)
+        return equal and padded_ms(lengths_ms) <= self.budget_ms
 
     def prepare(self, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
-        """The same chunks, the copy of their first batch begun; it ends with the last reference.
+        """The same chunks, with the copy of their first batch begun.
 
-        May be called while another thread runs others. Where the budget has become another until
-        they are run, that copy is of no use, and they are copied as if they were not prepared.
+        The copy is freed with the last reference to the chunks. May be called while another thread
+        runs other chunks. If the budget changes before these chunks run, the copy is dropped and
+        they are copied again.
         """
         if self._copier is None:
             return chunks
@@ -114,7 +122,8 @@ class ChunkRunner:
         began_s, seen = time.monotonic(), self.n_out_of_memory
         items = [item for chunk in chunks for item in chunk.items]
         n_before = self.n_batches
-        answers, cost_ms = self.read(items, chunks[0].hints, is_one=len(chunks) == 1)
+        hints = replace(chunks[0].hints, timed=any(chunk.hints.timed for chunk in chunks))
+        answers, cost_ms = self.read(items, hints, is_one=len(chunks) == 1)
         n_batches = max(1, self.n_batches - n_before)
         busy_ms = (time.monotonic() - began_s) * 1000
         all_failed = all(answer.error for answer in answers)
@@ -125,9 +134,9 @@ class ChunkRunner:
     def read(
         self, items: Sequence[Audio], hints: Hints, *, is_one: bool = False
     ) -> tuple[list[Recognition], int]:
-        """One recognition per item, and the padded milliseconds of the batches they were in.
+        """One recognition per item, and the padded milliseconds of their batches.
 
-        `is_one`: the items are one chunk, which the scheduler made for one batch.
+        `is_one` says that the items are one chunk, which the scheduler made for one batch.
         """
         lengths_ms = [-(-len(item) // SAMPLES_PER_MS) for item in items]
         answers: dict[int, Recognition] = {}
@@ -146,7 +155,7 @@ class ChunkRunner:
                 if outcome.out_of_memory and len(batch) > 1:  # one segment cannot be made smaller
                     self.budget_ms = min(self.budget_ms, batch_ms // 2)
                 if self.budget_ms < packed_to_ms:
-                    break  # what is left is packed anew: it would not fit either
+                    break  # the other batches would not fit either, so they are packed anew
         return [answers[i] for i in range(len(items))], cost_ms
 
     def _counted(self, batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
@@ -156,7 +165,7 @@ class ChunkRunner:
     def _packed(
         self, indices: Sequence[int], lengths_ms: Sequence[int], *, is_one: bool
     ) -> list[list[int]]:
-        """The indices in batches; those of one chunk in one, where the budget allows it."""
+        """The indices in batches. One chunk is one batch where the budget allows it."""
         own_ms = [lengths_ms[i] for i in indices]
         whole = is_one and padded_ms(own_ms) <= self.budget_ms
         slack_ms = self.budget_ms if whole else self.slack_ms
@@ -166,7 +175,7 @@ class ChunkRunner:
     def _ahead(
         self, items: Sequence[Audio], batches: Sequence[Sequence[int]]
     ) -> Iterator[Sequence[Audio]]:
-        """The items of each batch; the copy of the next one begins as one is given out."""
+        """The items of each batch. The copy of the next batch begins before a batch is yielded."""
         taken = [[items[i] for i in batch] for batch in batches]
         if self._copier is None or self._copy_in is None or not taken:
             yield from taken
@@ -178,7 +187,7 @@ class ChunkRunner:
             audios = begun[1]
         else:
             audios = self._copier.submit(self._begun, self._copy_in, taken[0]).result()
-        del begun  # a copy of no use gives its memory back
+        del begun  # frees the memory of a copy that is not used
         for after in taken[1:]:
             copying = self._copier.submit(self._begun, self._copy_in, after)
             yield audios
@@ -186,7 +195,7 @@ class ChunkRunner:
         yield audios
 
     def _first_of(self, reference: weakref.ref[Prepared]) -> Begun | None:
-        """The first batch of prepared chunks, on its way; None where they are let go by now."""
+        """The first batch of prepared chunks, its copy begun. None if the chunks were dropped."""
         chunks = reference()
         if chunks is None or self._copy_in is None:
             return None
@@ -197,12 +206,12 @@ class ChunkRunner:
         return indices, self._begun(self._copy_in, [items[i] for i in indices])
 
     def _begun(self, copy_in: CopyIn, batch: Sequence[Audio]) -> Sequence[Audio]:
-        """The batch on its way to the device, or as it is where that fails."""
+        """The batch with its copy begun, or the uncopied batch if that fails."""
         try:
             return copy_in(batch)
         except Exception:
             if not self._told_of_copying:
-                logger.exception("A batch could not be copied ahead; this is told once.")
+                logger.exception("A batch could not be copied ahead; this is logged once.")
             self._told_of_copying = True
             return batch
 
@@ -214,7 +223,7 @@ class ChunkRunner:
         busy_ms: float,
         n_batches: int,
     ) -> list[ChunkResult]:
-        """Each chunk's answers, and its part of the cost by its part of the audio."""
+        """A result for each chunk: its answers, and the cost in proportion to its audio."""
         total_ms = max(1, sum(sum(chunk.lengths_ms) for chunk in chunks))
         results, at = [], 0
         for chunk in chunks:

@@ -3,35 +3,41 @@
     AsrError
     +-- BadRequest             a field, a value, an option             400
     |   +-- UnknownModel                                               404
+    |   +-- UrlRefused         a URL that is not fetched               400
     +-- InvalidAudio           empty, broken, no sound track           400
     +-- UnsupportedContainer   not a format we read                    415
     +-- UploadTooLarge, AudioTooLong                                   413
     +-- Overloaded             come back after retry_after_s           503
-    +-- TimedOut               a stage outran its limit                504
+    |   +-- Draining           the service is being stopped
+    +-- TimedOut               a stage met its timeout                 504
+    +-- FetchFailed            another server did not send its file    424
     +-- EngineFailed           the model failed on this input          500
     |   +-- OutOfMemory        a batch did not fit the device
     +-- ModelUnavailable       weights missing or wrong; at start-up
 
-They cross processes: positional arguments, all handed to `super().__init__`, so that they pickle.
-`ingress.py` maps them to HTTP by one table; `str(error)` is a sentence fit for a client.
+Errors cross processes, so they must pickle: their arguments are positional, and all are handed to
+`super().__init__`. `STATUS` in core/wire.py maps each class to its HTTP status. `str(error)` is a
+sentence that a client may read.
 """
 
 from __future__ import annotations
 
 
 class AsrError(Exception):
-    """Any error of this service."""
+    """Any error of this service. A client may add a `note`, such as how often it asked."""
+
+    note = ""
 
     @property
     def message(self) -> str:
         return str(self.args[0])
 
     def __str__(self) -> str:
-        return self.message
+        return f"{self.message} ({self.note})" if self.note else self.message
 
 
 class BadRequest(AsrError):
-    """A request field is unknown or has a value that cannot be used; `param` names it."""
+    """A field of the request is unknown, or its value cannot be used. `param` names the field."""
 
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message, param)
@@ -49,6 +55,13 @@ class UnknownModel(BadRequest):
     @property
     def message(self) -> str:
         return f"The model {self.name!r} is not served here. Served: {', '.join(self.served)}."
+
+
+class UrlRefused(BadRequest):
+    """A URL of the request is malformed, or names a place where the service does not go."""
+
+    def __init__(self, message: str, param: str | None = "url") -> None:
+        super().__init__(message, param)
 
 
 class InvalidAudio(AsrError):
@@ -93,7 +106,7 @@ class AudioTooLong(AsrError):
 
 
 class Overloaded(AsrError):
-    """The work cannot be done within the promised time; try again after `retry_after_s`."""
+    """The work cannot be done in time. The client may try again after `retry_after_s`."""
 
     def __init__(self, retry_after_s: float) -> None:
         super().__init__(retry_after_s)
@@ -104,8 +117,16 @@ class Overloaded(AsrError):
         return f"The service is busy. Try again in {self.retry_after_s:.0f} s."
 
 
+class Draining(Overloaded):
+    """The service finishes what it has and takes nothing new. Another one may take its place."""
+
+    @property
+    def message(self) -> str:
+        return f"The service is being stopped. Try again in {self.retry_after_s:.0f} s."
+
+
 class TimedOut(AsrError):
-    """A stage took longer than its limit."""
+    """A stage took longer than its timeout."""
 
     def __init__(self, stage: str, limit_s: float) -> None:
         super().__init__(stage, limit_s)
@@ -116,6 +137,13 @@ class TimedOut(AsrError):
         return f"The {self.stage} took longer than its limit of {self.limit_s:g} s."
 
 
+class FetchFailed(AsrError):
+    """The server that a URL names did not send the recording."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
 class EngineFailed(AsrError):
     """A model failed while it ran."""
 
@@ -124,11 +152,11 @@ class EngineFailed(AsrError):
 
 
 class OutOfMemory(EngineFailed):
-    """A batch did not fit into the device's memory; a smaller one may."""
+    """A batch did not fit into the memory of the device. A smaller one may fit."""
 
 
 class ModelUnavailable(AsrError):
-    """A model's weights are missing or not what they should be; the message names the remedy."""
+    """The weights of a model are missing or wrong. The message names the remedy."""
 
     def __init__(self, name: str, remedy: str) -> None:
         super().__init__(name, remedy)

@@ -1,7 +1,8 @@
-"""Views of one transcript: every output format, and the events of a stream.
+"""Every response format of a transcript, and the events of a stream.
 
-OpenAI's shapes have seconds and their exact fields (openai-python, `types/audio`); `detailed_json`
-is ours, with integer milliseconds and who did each segment, and can be read back.
+OpenAI's formats have times in seconds and exactly OpenAI's fields (openai-python, `types/audio`).
+`detailed_json` is our own: it has integer milliseconds and the replica of each segment, and can be
+read back into a transcript.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 from typing import Any, TypeVar
 
 from deployments.core.subtitles import srt, vtt
@@ -17,9 +19,9 @@ from deployments.core.types import (
     Cue,
     Delta,
     Done,
-    Event,
     HotwordReport,
     Progress,
+    StreamEvent,
     Transcript,
     TranscriptSegment,
     Word,
@@ -40,12 +42,12 @@ def _usage(transcript: Transcript) -> Json:
 
 
 def _hotwords(transcript: Transcript) -> Json:
-    """Which hotwords were applied, where any were asked for; OpenAI's clients pass the key on."""
+    """Which hotwords were applied, if any were asked for. OpenAI's clients pass the key on."""
     return {"hotwords": asdict(transcript.hotwords)} if transcript.hotwords else {}
 
 
 def simple(transcript: Transcript) -> Json:
-    """OpenAI's `json`, and the model that answered."""
+    """OpenAI's `json`, with the name of the model added."""
     return {
         "text": transcript.text,
         "model": transcript.model,
@@ -55,7 +57,7 @@ def simple(transcript: Transcript) -> Json:
 
 
 def _verbose_segment(number: int, segment: TranscriptSegment) -> Json:
-    """OpenAI's segment. What is not known here is 0: there are no tokens and no temperature."""
+    """OpenAI's segment. Figures that are not known here are 0, and there are no tokens."""
     encoded = segment.text.encode()
     return {
         "id": number,
@@ -72,7 +74,7 @@ def _verbose_segment(number: int, segment: TranscriptSegment) -> Json:
 
 
 def verbose_json(transcript: Transcript, granularities: Collection[str] = ()) -> Json:
-    """OpenAI's `verbose_json`; without granularities it has segments, as OpenAI's."""
+    """OpenAI's `verbose_json`. Without granularities it has segments, as OpenAI's has."""
     body: Json = {
         "task": "transcribe",
         "language": transcript.language,
@@ -95,7 +97,7 @@ def verbose_json(transcript: Transcript, granularities: Collection[str] = ()) ->
 
 
 def detailed(transcript: Transcript) -> Json:
-    """Everything. `approximate`: times inside the segment are guesses, not the engine's words."""
+    """All that is known. `approximate` says that the engine gave no times inside the segment."""
     body = asdict(transcript)
     for segment in body["segments"]:
         segment["approximate"] = bool(segment["text"]) and not segment["words"]
@@ -103,7 +105,7 @@ def detailed(transcript: Transcript) -> Json:
 
 
 def _read(kind: type[T], body: Mapping[str, Any], **made: object) -> T:
-    """A dataclass from the keys of its name; another version's server may send more or fewer."""
+    """A dataclass from the keys that it has. A server of another version may send others too."""
     names = {f.name for f in fields(kind)} & body.keys() - made.keys()  # type: ignore[arg-type]
     plain = {name: body[name] for name in names}
     return kind(**plain, **made)
@@ -130,12 +132,12 @@ def from_detailed(body: Mapping[str, Any]) -> Transcript:
     )
 
 
-def stream_event(event: Event, *, is_detailed: bool = False) -> Json | None:
-    """The JSON of one event of a stream, None for what OpenAI's clients do not know.
+def stream_event(event: StreamEvent, *, is_detailed: bool = False) -> Json | None:
+    """The JSON of one event of a stream. None for an event that OpenAI's clients do not know.
 
-    OpenAI's `usage` of the last event counts tokens, of which there are none here; it is left out
-    and `duration` is added. With `is_detailed` (our own clients) progress is sent, and the last
-    event has the whole transcript.
+    In the last event OpenAI's `usage` counts tokens. There are none here, so `usage` is left out
+    and `duration` added. With `is_detailed`, for our own clients, progress is sent too and the
+    last event has the whole transcript.
     """
     match event:
         case Delta(text):
@@ -155,8 +157,8 @@ def stream_event(event: Event, *, is_detailed: bool = False) -> Json | None:
             }
 
 
-def from_stream_event(body: Mapping[str, Any]) -> Event | None:
-    """The event that `stream_event` wrote with `is_detailed`; None for a type not known here."""
+def from_stream_event(body: Mapping[str, Any]) -> StreamEvent | None:
+    """The event that `stream_event` wrote with `is_detailed`. None for an unknown type."""
     match body["type"]:
         case "transcript.text.delta":
             return Delta(body["delta"])
@@ -172,13 +174,81 @@ def to_json(body: Json) -> str:
 
 
 Render = Callable[[Transcript, Collection[str]], str]
+WriteEvent = Callable[[StreamEvent], Json | None]
 
-# name: (media type, the body's text from the transcript and the timestamp granularities)
-FORMATS: dict[str, tuple[str, Render]] = {
-    "json": ("application/json", lambda t, _: to_json(simple(t))),
-    "text": ("text/plain; charset=utf-8", lambda t, _: t.text + "\n"),
-    "srt": ("application/x-subrip; charset=utf-8", lambda t, _: srt(t)),
-    "vtt": ("text/vtt; charset=utf-8", lambda t, _: vtt(t)),
-    "verbose_json": ("application/json", lambda t, words: to_json(verbose_json(t, words))),
-    "detailed_json": ("application/json", lambda t, _: to_json(detailed(t))),
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """All that the service and its clients know of one `response_format`."""
+
+    media_type: str
+    render: Render  # the body, from the transcript and the timestamp granularities
+    extension: str  # of the files that the command line writes
+    write_event: WriteEvent | None  # one event with `stream=true`; None: refused with a stream
+    timed: bool  # whether `timestamp_granularities[]` may be sent with it
+    has_word_times: bool  # whether word times enter the body without that field too
+    one_per_file: bool  # whether two transcripts in one file would be unreadable
+
+    @property
+    def streamable(self) -> bool:
+        return self.write_event is not None
+
+
+# The form, the ingress, the OpenAPI description and the command line read this table.
+FORMATS: dict[str, Format] = {
+    "json": Format(
+        media_type="application/json",
+        render=lambda transcript, _: to_json(simple(transcript)),
+        extension="json",
+        write_event=stream_event,
+        timed=False,
+        has_word_times=False,
+        one_per_file=False,
+    ),
+    "text": Format(
+        media_type="text/plain; charset=utf-8",
+        render=lambda transcript, _: transcript.text + "\n",
+        extension="txt",
+        write_event=stream_event,
+        timed=False,
+        has_word_times=False,
+        one_per_file=False,
+    ),
+    "srt": Format(
+        media_type="application/x-subrip; charset=utf-8",
+        render=lambda transcript, _: srt(transcript),
+        extension="srt",
+        write_event=None,
+        timed=False,
+        has_word_times=True,
+        one_per_file=True,
+    ),
+    "vtt": Format(
+        media_type="text/vtt; charset=utf-8",
+        render=lambda transcript, _: vtt(transcript),
+        extension="vtt",
+        write_event=None,
+        timed=False,
+        has_word_times=True,
+        one_per_file=True,
+    ),
+    "verbose_json": Format(
+        media_type="application/json",
+        render=lambda transcript, granularities: to_json(verbose_json(transcript, granularities)),
+        extension="json",
+        write_event=None,
+        timed=True,
+        has_word_times=False,
+        one_per_file=False,
+    ),
+    "detailed_json": Format(
+        media_type="application/json",
+        render=lambda transcript, _: to_json(detailed(transcript)),
+        extension="json",
+        write_event=partial(stream_event, is_detailed=True),
+        timed=True,
+        has_word_times=True,
+        one_per_file=False,
+    ),
 }
+DEFAULT_FORMAT = "json"  # of a request, as OpenAI's

@@ -1,18 +1,18 @@
-"""One thread that owns a model, and the jobs that wait for it.
+"""One thread that owns a model, and the queue of jobs for it.
 
-Models are not thread-safe and a device gains nothing from two threads, so each replica loads its
-model and runs it on one owner thread. Loading there matters: libgomp stops spinning between
-parallel regions once two threads of a process have used OpenMP on a small machine, and the same
-network then takes 1.7 times as long (measured, 2 cores).
+Models are not thread-safe, and a device gains nothing from two threads. So each replica loads its
+model and runs it on one owner thread. Loading on that thread matters too. Once two threads of a
+process have used OpenMP on a small machine, libgomp stops spinning between parallel regions. The
+same network then takes 1.7 times as long (measured, 2 cores).
 
-Jobs that wait together, from whatever request, run together where `fits` allows; otherwise first
-come, first served. A job whose caller has gone never starts.
+Queued jobs run together where `fits` allows, whichever request they come from. Otherwise the
+order is first come, first served. A job whose caller has gone never starts.
 
-While a call runs, what would run next may be prepared (its audio copied to a GPU). A job that
-fits still joins it, and it is prepared anew: leaving the job for the call after would save one
-copy of few milliseconds and cost a whole batch. A full batch, whose copy is worth most, is joined
-by nothing. No more than this one group is held, and it is let go as soon as it changes. What fails
-in preparing costs that head start and nothing else.
+While a call runs, the group of jobs that comes next may be prepared: its audio is copied to a GPU.
+A job that fits still joins the group, which is then prepared anew. Leaving the job for a later
+call would save one copy of a few milliseconds but cost a whole batch. A full batch, whose copy is
+worth most, is never joined. Only one group is prepared at a time, and it is dropped as soon as it
+changes. A failure while preparing costs the head start and nothing else.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ logger = logging.getLogger("ray.serve")
 
 
 def as_they_are(model: object, jobs: Sequence[Job]) -> Sequence[Job]:
-    """Prepares nothing."""
+    """The jobs, not prepared."""
     return jobs
 
 
@@ -49,11 +49,11 @@ class Owner(Generic[Model, Job, Answer]):
         fits: Callable[[Model, Sequence[Job], Job], bool] = lambda model, jobs, job: False,
         prepare: Callable[[Model, Sequence[Job]], Sequence[Job]] = as_they_are,
     ) -> None:
-        """Returns once the model is loaded; raises what `load` raises.
+        """Returns once the model is loaded. Raises what `load` raises.
 
-        `prepare` is given what would run next while a call runs, and returns at once the same
-        jobs for `run` to be given in their place, in the order of the calls. It is called on the
-        event loop's thread.
+        While a call runs, `prepare` gets the jobs that come next, in the order of the calls. It
+        returns at once, with the same jobs in a form that `run` takes in their place. It is called
+        on the thread of the event loop.
         """
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self.model = self._thread.submit(load).result()
@@ -69,7 +69,7 @@ class Owner(Generic[Model, Job, Answer]):
         self._next_jobs: Sequence[Job] = ()
 
     async def submit(self, job: Job) -> Answer:
-        """The job's answer; raises what `run` raised for the call that held it."""
+        """The job's answer. Raises what `run` raised for the call that held the job."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((job, answer))
         if self._working is None or self._working.done():
@@ -87,12 +87,12 @@ class Owner(Generic[Model, Job, Answer]):
             jobs = self._prepared(taken)
             answers: Sequence[Answer | Exception]
             called = loop.run_in_executor(self._thread, self._run, self.model, jobs)
-            del jobs  # what was prepared is the call's alone
+            del jobs  # only the call may keep the prepared jobs alive
             self._in_call = True
             self._look_ahead()
             try:
                 answers = await called
-            except Exception as error:  # whatever the engine raised belongs to its callers
+            except Exception as error:  # an error of the engine is for the callers of its jobs
                 answers = [error] * len(taken)
             finally:
                 self._in_call = False
@@ -103,19 +103,19 @@ class Owner(Generic[Model, Job, Answer]):
                     future.set_exception(answer)
                 else:
                     future.set_result(answer)
-            # A caller that comes straight back stands beside those that wait, not behind them.
+            # A caller that submits again at once may share the next call.
             await asyncio.sleep(0)
-        self._next_futures, self._next_jobs = [], ()  # an idle owner holds nothing
+        self._next_futures, self._next_jobs = [], ()  # an idle owner keeps no job alive
 
     def _take(self) -> list[tuple[Job, asyncio.Future[Answer]]]:
-        """The first job that still has a caller, and every later one that fits beside it."""
+        """Removes the next group: the first job that has a caller, and all later ones that fit."""
         taken, self._waiting = self._head()
         return taken
 
     def _head(
         self,
     ) -> tuple[list[tuple[Job, asyncio.Future[Answer]]], deque[tuple[Job, asyncio.Future[Answer]]]]:
-        """What would be taken now, and what would be left."""
+        """The group that would be taken now, and the jobs that would be left."""
         taken: list[tuple[Job, asyncio.Future[Answer]]] = []
         left: deque[tuple[Job, asyncio.Future[Answer]]] = deque()
         for job, future in self._waiting:
@@ -128,13 +128,13 @@ class Owner(Generic[Model, Job, Answer]):
         return taken, left
 
     def _look_ahead_soon(self) -> None:
-        """Once for all jobs that come or go in one turn of the loop."""
+        """Looks ahead once for all jobs that come or go in one turn of the event loop."""
         if self._in_call and not self._will_look:
             self._will_look = True
             asyncio.get_running_loop().call_soon(self._look_ahead)
 
     def _look_ahead(self) -> None:
-        """Has prepared what would be taken now, while a call runs."""
+        """Prepares the next group while a call runs."""
         self._will_look = False
         if not self._in_call or self._prepare is as_they_are:
             return
@@ -142,7 +142,7 @@ class Owner(Generic[Model, Job, Answer]):
         futures = [future for _, future in taken]
         if futures == self._next_futures:
             return
-        self._next_futures, self._next_jobs = futures, ()  # the old group is let go first
+        self._next_futures, self._next_jobs = futures, ()  # drops the old group first
         if taken:
             self._next_jobs = self._as_prepared([job for job, _ in taken])
 
@@ -151,24 +151,24 @@ class Owner(Generic[Model, Job, Answer]):
             return self._prepare(self.model, jobs)
         except Exception:
             if not self._told_of_preparing:
-                logger.exception("What waits could not be prepared; this is told once.")
+                logger.exception("The next jobs could not be prepared; this is logged once.")
             self._told_of_preparing = True
             return jobs
 
     def _prepared(self, taken: Sequence[tuple[Job, asyncio.Future[Answer]]]) -> Sequence[Job]:
-        """The jobs, prepared: by now, or before what comes after them is."""
+        """The jobs in their prepared form; prepared now, if they have not been."""
         futures, jobs = self._next_futures, self._next_jobs
         self._next_futures, self._next_jobs = [], ()
         if futures == [future for _, future in taken]:
             return jobs
-        del jobs  # the old group is let go first
+        del jobs  # drops the old group first
         return self._as_prepared([job for job, _ in taken])
 
 
 def or_each_alone(
     run: Callable[[Model, Sequence[Job]], Sequence[Answer]],
 ) -> Callable[[Model, Sequence[Job]], list[Answer | Exception]]:
-    """`run`, and where it fails on several jobs each of them alone: one costs no other."""
+    """`run`, but if it fails on several jobs, each runs alone: one bad job costs no other."""
 
     def isolating(model: Model, jobs: Sequence[Job]) -> list[Answer | Exception]:
         try:

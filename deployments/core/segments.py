@@ -1,7 +1,7 @@
-"""From speech spans to segments an engine can read, and from its answers back to one transcript.
+"""From spans of speech to segments, and from the answers to the segments of a transcript.
 
-Pure functions over `core/types.py`. The transcript depends on the segments and their recognitions
-alone, never on how they were grouped into chunks, which pool read them or who answered first.
+The transcript depends on the segments and their recognitions alone. It never depends on the
+grouping into chunks, on the pool that read a segment, or on the order of the answers.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from deployments.core.types import (
 LOST = "The replicas that were to recognise this segment died or timed out."  # as an `error`
 FRAME_MS = 10
 QUIET_WINDOW_MS = 100  # the cut falls in the middle of the quietest stretch of this length
-MIN_PIECE_MS = 1_000  # no cut leaves less than this behind, an engine hears nothing in less
+MIN_PIECE_MS = 1_000  # no cut leaves a shorter piece, in which an engine would hear nothing
 
 
 def plan_segments(spans: Sequence[Span], audio: Audio, *, max_segment_ms: int) -> list[Segment]:
-    """The spans as segments of at most `max_segment_ms`, cut at the quietest moment where needed.
+    """The spans as segments of at most `max_segment_ms`; longer spans are cut where it is quietest.
 
-    Sorted, no overlap, inside the audio; every millisecond of every span is in one segment.
-    Spans that reach past the audio's end are clipped; empty ones are left out.
+    The segments are sorted, do not overlap and lie inside the audio. Every millisecond of every
+    span is in one segment. Spans are clipped at the end of the audio, and empty ones left out.
     """
     assert max_segment_ms >= 2 * MIN_PIECE_MS
     duration_ms = len(audio) // SAMPLES_PER_MS
@@ -58,19 +58,19 @@ def _quietest_ms(audio: Audio, from_ms: int, to_ms: int) -> int:
         return to_ms
     energy = np.square(window[: n_frames * FRAME_MS * SAMPLES_PER_MS]).reshape(n_frames, -1).sum(1)
     smooth = np.convolve(energy, np.ones(n_smooth), mode="valid")
-    # Latest of equals: in flat silence the longest first piece, so the fewest pieces.
+    # The latest of equals: in flat silence the first piece is longest, so there are fewest pieces.
     quietest = len(smooth) - 1 - int(np.argmin(smooth[::-1]))
     return from_ms + quietest * FRAME_MS + QUIET_WINDOW_MS // 2
 
 
 def segment_audio(audio: Audio, segment: Segment) -> Audio:
-    """The segment's own samples, a view."""
+    """The segment's own samples, as a view of the recording."""
     return audio[segment.start_ms * SAMPLES_PER_MS : segment.end_ms * SAMPLES_PER_MS]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One segment's recognition and where it came from."""
+    """The recognition of one segment, and the replica that made it."""
 
     recognition: Recognition
     pool: str = ""
@@ -81,9 +81,10 @@ class Answer:
 
 
 def merge(segments: Sequence[Segment], answers: Mapping[int, Answer]) -> list[TranscriptSegment]:
-    """One transcript segment per segment, in time order, times made absolute and kept inside it.
+    """One transcript segment per segment, in time order, with absolute times.
 
-    Raises KeyError if a segment has no answer: text is never dropped silently.
+    The times stay inside the segment. Raises KeyError if a segment has no answer, because text
+    must never be dropped silently.
     """
     merged = []
     for segment in segments:

@@ -1,7 +1,8 @@
-"""A transcript as subtitles: short lines with times, and their SRT and WebVTT.
+"""A transcript as subtitles: short lines with times, written as SRT and WebVTT.
 
-Invariants (tests/core/test_subtitles.py): sorted, no overlap, inside the recording, at most
-MAX_CUE_MS long and MAX_WIDTH wide, and the text joined is the transcript's, up to white space.
+Invariants (tests/core/test_subtitles.py): cues are sorted, do not overlap and lie inside the
+recording. A cue is at most MAX_CUE_MS long and MAX_WIDTH wide. The text of all cues, joined, is
+that of the transcript, up to white space. What `unbroken` keeps together stands in one cue.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 from deployments.core.types import Cue, Transcript, TranscriptSegment
+from deployments.core.unbroken import unbroken
 
 MAX_WIDTH = 40  # half-widths: 20 Chinese characters, 40 Latin letters
 MIN_CUE_MS = 1000
@@ -25,11 +28,11 @@ STRONG_MARKS = frozenset("。？！；…?!;")
 WEAK_MARKS = frozenset("，、：,:.")
 CLOSING = "”’）》】」』)]}\"'"  # may stand between a mark and the break
 
-# What a way of cutting costs; the cheapest whole is taken.
+# Costs of a way to cut the text into lines. The way with the least total cost is taken.
 LINE_COST = 1.0
 WEAK_BREAK_COST = 1.0  # after a comma, at a pause, at the end of a segment
 BARE_BREAK_COST = 8.0  # in the middle of a clause
-SHORT_LINE_COST = 9.0  # under MIN_CUE_MS on screen: rather break a clause
+SHORT_LINE_COST = 9.0  # under MIN_CUE_MS on screen; more than to break a clause
 INNER_SENTENCE_COST = 3.0  # a sentence ends inside the line
 INNER_PAUSE_COST = 4.0
 UNEVEN_COST = 0.5  # at most, for an almost empty line
@@ -38,13 +41,13 @@ OPENING = re.escape("“‘（《【「『([{<")
 LATIN = r"[^\W\u2e80-\uffff]+(?:[.'’\-][^\W\u2e80-\uffff]+)*"
 # A Chinese character or a foreign word with the marks that belong to it.
 ATOM = re.compile(rf"\s*[{OPENING}]*(?:{LATIN}|\S)[^\w\s{OPENING}]*")
-# SRT has no escapes: a space keeps players from seeing an arrow, a tag or an override.
+# SRT has no escapes. A space after these keeps players from reading an arrow, tag or override.
 SRT_SPECIAL = re.compile(r"--(?=>)|<(?=[a-zA-Z/])|\{(?=\\)")
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Text that stays together on one line; `ends_segment` allows a break after it."""
+    """Text that stays together on one line. `ends_segment` allows a break after it."""
 
     text: str
     start_ms: int
@@ -58,7 +61,7 @@ def width_of(text: str) -> int:
 
 
 def clock(t_ms: int, separator: str) -> str:
-    """`t_ms` as hh:mm:ss and milliseconds; in integers, so never a millisecond off."""
+    """`t_ms` as hh:mm:ss and milliseconds. Integers keep it from being a millisecond off."""
     s, ms = divmod(t_ms, 1000)
     m, s = divmod(s, 60)
     h, m = divmod(m, 60)
@@ -66,17 +69,17 @@ def clock(t_ms: int, separator: str) -> str:
 
 
 def _shared(texts: Sequence[str], start_ms: int, end_ms: int) -> list[_Piece]:
-    """The texts with the time split between them by their width."""
+    """The texts, with the time divided between them in proportion to their width."""
     sums = [0, *accumulate(width_of(text) for text in texts)]
     times = [start_ms + (end_ms - start_ms) * part // max(sums[-1], 1) for part in sums]
     return [_Piece(text, times[i], times[i + 1]) for i, text in enumerate(texts)]
 
 
 def _narrow(piece: _Piece) -> list[_Piece]:
-    """The piece, cut where it is wider than a line (an address, a run of dots)."""
+    """The piece, cut if it is wider than a line, such as an address or a run of dots."""
     if width_of(piece.text) <= MAX_WIDTH:
         return [piece]
-    n = MAX_WIDTH // 2  # characters that fit whatever they are
+    n = MAX_WIDTH // 2  # characters, which fit even if each is two half-widths
     texts = [piece.text[i : i + n] for i in range(0, len(piece.text), n)]
     return _shared(texts, piece.start_ms, piece.end_ms)
 
@@ -86,7 +89,7 @@ def _same_text(cues: Iterable[Cue], text: str) -> bool:
 
 
 def _segment_pieces(segment: TranscriptSegment) -> list[_Piece]:
-    """Times from the words; else from the engine's cues; else by share of the text."""
+    """Pieces with the times of the words, else of the engine's cues, else by width of the text."""
     if segment.words:
         return [
             _Piece((" " if word.space else "") + word.text + word.mark, word.start_ms, word.end_ms)
@@ -103,11 +106,37 @@ def _segment_pieces(segment: TranscriptSegment) -> list[_Piece]:
     return pieces
 
 
+def _glued(pieces: Sequence[_Piece]) -> list[_Piece]:
+    """The pieces, those of one number, word or address made one piece, if a line can hold it."""
+    starts = list(accumulate((len(piece.text) for piece in pieces), initial=0))
+
+    def touched(start: int, end: int) -> tuple[int, int]:
+        return bisect_right(starts, start) - 1, bisect_left(starts, end)
+
+    def holds(first: int, end: int) -> bool:
+        width = sum(width_of(piece.text) for piece in pieces[first:end])
+        return width <= MAX_WIDTH and pieces[end - 1].end_ms - pieces[first].start_ms <= MAX_CUE_MS
+
+    text = "".join(piece.text for piece in pieces)
+    inner: set[int] = set()  # the pieces that begin no line
+    for start, end in unbroken(text, lambda start, end: holds(*touched(start, end))):
+        first, last = touched(start, end)
+        inner.update(range(first + 1, last))
+    glued: list[_Piece] = []
+    at = 0
+    for end in range(1, len(pieces) + 1):
+        if end == len(pieces) or end not in inner or not holds(at, end + 1):
+            text = "".join(piece.text for piece in pieces[at:end])
+            glued.append(_Piece(text, pieces[at].start_ms, pieces[end - 1].end_ms))
+            at = end
+    return glued
+
+
 def _pieces(segments: Iterable[TranscriptSegment]) -> list[_Piece]:
     all_pieces: list[_Piece] = []
     for segment in segments:
         pieces = [part for piece in _segment_pieces(segment) for part in _narrow(piece)]
-        pieces = [piece for piece in pieces if piece.text.strip()]
+        pieces = [piece for piece in _glued(pieces) if piece.text.strip()]
         if not pieces:
             continue
         first, last = pieces[0], pieces[-1]
@@ -131,7 +160,7 @@ def _break_cost(piece: _Piece, next_start_ms: int) -> float:
 
 
 def _lines(pieces: Sequence[_Piece], duration_ms: int) -> list[Sequence[_Piece]]:
-    """The pieces cut into lines at the least cost; for each end the best start is looked for."""
+    """The pieces cut into lines at the least cost, by dynamic programming over line ends."""
     starts_ms = [*(piece.start_ms for piece in pieces), duration_ms]
     widths = [width_of(piece.text) for piece in pieces]
     best_cost, best_start = [0.0], [0]
@@ -165,7 +194,7 @@ def _lines(pieces: Sequence[_Piece], duration_ms: int) -> list[Sequence[_Piece]]
 
 
 def subtitles(transcript: Transcript) -> tuple[Cue, ...]:
-    """One cue per line. A cue under MIN_CUE_MS is held on screen while nothing else is said."""
+    """One cue per line. A cue under MIN_CUE_MS is shown longer if nothing else is said then."""
     lines = _lines(_pieces(transcript.segments), transcript.duration_ms)
     next_starts_ms = [*(line[0].start_ms for line in lines[1:]), transcript.duration_ms]
     cues: list[Cue] = []
@@ -178,7 +207,7 @@ def subtitles(transcript: Transcript) -> tuple[Cue, ...]:
 
 
 def srt(transcript: Transcript) -> str:
-    """SubRip. A space is put into what a player would take for an arrow or a tag."""
+    """The subtitles as SubRip, with a space in text that players take for an arrow or a tag."""
     return "".join(
         f"{number}\n{clock(cue.start_ms, ',')} --> {clock(cue.end_ms, ',')}\n"
         f"{SRT_SPECIAL.sub(lambda match: match[0] + ' ', cue.text)}\n\n"
@@ -187,7 +216,7 @@ def srt(transcript: Transcript) -> str:
 
 
 def vtt(transcript: Transcript) -> str:
-    """WebVTT, with its own escapes for `&`, `<` and `>`."""
+    """The subtitles as WebVTT, with its escapes for `&`, `<` and `>`."""
     return "WEBVTT\n\n" + "".join(
         f"{clock(cue.start_ms, '.')} --> {clock(cue.end_ms, '.')}\n"
         f"{html.escape(cue.text, quote=False)}\n\n"

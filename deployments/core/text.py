@@ -1,4 +1,4 @@
-"""How words and texts are put together: Chinese without spaces, foreign words with."""
+"""How words and texts are joined: Chinese without spaces, foreign words with spaces."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def join_words(words: Iterable[Word]) -> str:
 
 
 def join_texts(texts: Iterable[str]) -> str:
-    """Pieces of text as one, a space only where both sides of a seam are ASCII."""
+    """The pieces as one text, with a space only where both sides of a seam are ASCII."""
     joined = ""
     for text in texts:
         piece = text.strip()
@@ -35,7 +35,7 @@ def space_words(words: Sequence[Word]) -> tuple[Word, ...]:
 def mark_words(words: Sequence[Word], marked: Sequence[MarkedWord]) -> tuple[Word, ...]:
     """The words with the text, mark and spacing that the punctuation engine gave them.
 
-    Words and marked words must correspond one to one; their times stay as they were.
+    Words and marked words must correspond one to one. The times do not change.
     """
     assert len(words) == len(marked), (len(words), len(marked))
     return tuple(

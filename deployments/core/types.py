@@ -1,9 +1,12 @@
 """The values that pass between the stages: audio, spans, segments, words and the transcript.
 
 Times are integer milliseconds everywhere inside; seconds appear only where JSON is written.
-Invariants of a finished `Transcript` (DESIGN 14), checked by `tests/invariants.py`:
-0 <= start_ms <= end_ms <= duration_ms; segments and words sorted and without overlap; where the
-engine has word times the text is the words with their marks; silence is an empty transcript.
+`tests/invariants.py` checks the invariants of a finished `Transcript` (DESIGN, Times and formats):
+
+- 0 <= start_ms <= end_ms <= duration_ms.
+- Segments and words are sorted and do not overlap.
+- Where the engine has word times, the text is the words with their marks.
+- The transcript of silence is empty.
 """
 
 from __future__ import annotations
@@ -22,8 +25,23 @@ Upload: TypeAlias = NDArray[np.uint8]  # (n_bytes,) the file as the client sent 
 
 
 @dataclass(frozen=True, slots=True)
+class StoredUpload:
+    """Where a large upload lies: in a file that another process holds open.
+
+    The other fields tell the right file from one that has the same path on another machine.
+    """
+
+    path: str
+    machine: str
+    device: int
+    inode: int
+    n_bytes: int
+    changed_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of the recording, `start_ms` included, `end_ms` not."""
+    """A stretch of the recording from `start_ms` (included) to `end_ms` (not included)."""
 
     start_ms: int
     end_ms: int
@@ -35,7 +53,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One piece of speech that an engine reads in one go; `index` counts from 0 in time order."""
+    """A piece of speech that an engine reads at once. `index` counts from 0 in time order."""
 
     index: int
     start_ms: int
@@ -77,15 +95,19 @@ class Hints:
     language: str | None = None  # ISO 639-1, None = the engine's default
     prompt: str | None = None
     hotwords: tuple[str, ...] = ()
+    # False: nobody reads word times, so the engine may leave their computation out. Requests that
+    # differ in this alone may share a batch too.
+    timed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Recognition:
     """What an engine heard in one segment; all times count from the segment's first sample.
 
-    `words` is empty where the engine has no word times, never invented. `cues` are for
-    subtitles only. `error` is set, and `text` empty, where this one segment failed. `unspelt` are
-    the hotwords that the engine could not listen for: it has no tokens for them.
+    `words` is empty where the engine has no word times; times are never invented. If the hints are
+    not `timed`, the times of words may be 0 and must not be shown. `cues` are for subtitles only.
+    If this segment failed, `error` is set and `text` is empty. `unspelt` are the hotwords that the
+    engine could not listen for, because it has no tokens for them.
     """
 
     text: str
@@ -97,20 +119,20 @@ class Recognition:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What an engine can do and how it runs, as `/v1/models` and the log say it."""
+    """What an engine can do and how it runs. `/v1/models` and the log show it."""
 
     name: str  # the model's id in the catalogue, such as "paraformer-zh"
     device: str  # "cpu" or "cuda"
     dtype: str  # "fp32", "fp16", "bf16" or "int8"
     has_word_times: bool
-    punctuates: bool  # True: its text has punctuation, the punctuation stage is left out
+    punctuates: bool  # True: its text has punctuation, so the punctuation stage is left out
     max_segment_ms: int  # longer speech is cut by plan_segments
     hints: tuple[str, ...] = ()  # the fields of Hints that have an effect
 
 
 @dataclass(frozen=True, slots=True)
 class MarkedWord:
-    """A word as the punctuation engine prints it (it capitalises and spaces foreign words)."""
+    """A word as the punctuation engine writes it, which capitalises and spaces foreign words."""
 
     text: str
     mark: str = ""
@@ -119,9 +141,10 @@ class MarkedWord:
 
 @dataclass(frozen=True, slots=True)
 class PunctuationTask:
-    """One step of one document: `carry` is the unfinished sentence, `words` have not been read.
+    """One step in the punctuation of one document.
 
-    With `final=False` words that do not fill a piece are handed back as `pending`.
+    `carry` is the unfinished sentence, and `words` have not been read. With `final=False`, words
+    that do not fill a piece come back as `pending` in the PunctuationStep.
     """
 
     words: tuple[str, ...]
@@ -131,7 +154,7 @@ class PunctuationTask:
 
 @dataclass(frozen=True, slots=True)
 class PunctuationStep:
-    """`done` are whole sentences, final; feed `carry`, `pending` + new words to the next step."""
+    """`done` are whole sentences, final. The next step gets `carry`, and `pending` + new words."""
 
     done: tuple[MarkedWord, ...]
     carry: tuple[str, ...] = ()
@@ -140,22 +163,22 @@ class PunctuationStep:
 
 @dataclass(frozen=True, slots=True)
 class ChunkResult:
-    """What a replica answers for a chunk: one recognition per segment, in order, and its cost."""
+    """A replica's answer to a chunk: one recognition per segment, in order, and the cost."""
 
     recognitions: tuple[Recognition, ...]
     replica: str
     engine: str
-    padded_ms: int  # sum over its batches of count x longest
+    padded_ms: int  # sum of count x longest over the chunk's batches
     busy_ms: float  # time the owner thread spent on this chunk
-    share: float = 1.0  # its part of what the thread did at once; the two above are that part
+    share: float = 1.0  # part of the call that this chunk was; the two costs above are that part
     audio_ms: int = 0  # without padding
-    n_out_of_memory: int = 0  # batches that did not fit; told with the first chunk of those taken
-    n_batches: int = 1  # in which it, and what was done at once with it, was computed
+    n_out_of_memory: int = 0  # batches that did not fit; counted in the call's first chunk only
+    n_batches: int = 1  # of the whole call, which may have held other chunks too
 
 
 @dataclass(frozen=True, slots=True)
 class TranscriptSegment:
-    """One segment of the finished transcript, with who did it. Times are absolute."""
+    """One segment of the finished transcript, and the replica that made it. Times are absolute."""
 
     index: int
     start_ms: int
@@ -173,7 +196,7 @@ class TranscriptSegment:
 
 @dataclass(frozen=True, slots=True)
 class HotwordReport:
-    """The hotwords of a request: together what was asked for, in its order."""
+    """The hotwords of a request, divided into those applied and those not, each in its order."""
 
     applied: tuple[str, ...]
     ignored: tuple[str, ...] = ()
@@ -201,18 +224,20 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class TranscribeOptions:
-    """What a client may ask for, the same over HTTP and Ray handles."""
+    """The options of a request, which are the same over HTTP and over Ray handles."""
 
     model: str | None = None  # None = the deployed model
     hints: Hints = field(default_factory=Hints)
     word_times: bool = False  # refuse (BadRequest) where the engine has none
     channel: int | None = None  # None = mix all channels down
-    itn: bool = False  # write spoken numbers in digits; no effect where the engine does
+    itn: bool = False  # write spoken numbers in digits; no effect if the engine does so itself
+    # False: word times are not wanted, which is faster. The transcript then has segments, no words.
+    timed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """Finished text, in order; the deltas of a request joined are the transcript's text."""
+    """The next piece of final text. The deltas of a request, joined, are the transcript's text."""
 
     text: str
 
@@ -232,4 +257,4 @@ class Done:
     transcript: Transcript
 
 
-Event: TypeAlias = Delta | Progress | Done
+StreamEvent: TypeAlias = Delta | Progress | Done

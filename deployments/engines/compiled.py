@@ -1,4 +1,4 @@
-"""Functions compiled by Numba, cached on disk where there is a place for it."""
+"""Functions compiled by Numba, cached on disk where a directory is writable."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(function: Function) -> Function:
-    """The function in machine code, without the GIL. Compiled at its first call, or read from disk.
+    """The function as machine code that runs without the GIL.
 
-    Where neither the package nor the user's cache can be written (a container with a read-only
-    file system) it is compiled in every process: a second or so.
+    It is compiled at the first call, or read from the cache on disk. In a container with a
+    read-only file system neither the package's nor the user's cache can be written. Every process
+    then compiles the function again, which takes about a second.
     """
     try:
         fast: Any = njit(cache=True, nogil=True)(function)

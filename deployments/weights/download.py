@@ -1,8 +1,8 @@
-"""One file over HTTP: resumed where it was cut, checked before anybody sees it.
+"""Downloads one file over HTTP, resumes it after a cut, and checks it before it is used.
 
-The bytes go to `NAME.part`; the file gets its name only when its hash (or, where none is known,
-its size) is right. A part whose hash is known beforehand is kept for the next run, because a
-wrong continuation would be noticed; any other starts again.
+The bytes go to `NAME.part`. The file gets its name only if its hash is right, or its size if no
+hash is known. A part is kept for the next run only if the file's hash is known, because then a
+wrong continuation would be noticed. Any other part is discarded.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 
+from deployments.proxies import Transport, through
 from deployments.weights.settings import Limits
 from deployments.weights.sources import DiskFull, SourceFailed
 from deployments.weights.verify import sha256_of
@@ -24,15 +25,15 @@ Report = Callable[[str, int, int | None], None]  # (file, done_bytes, total_byte
 
 USER_AGENT = "paraformer-cluster"
 HTTP_ERRORS = (httpx.RequestError, httpx.InvalidURL)
-# A try that brings less than this counts against Limits.tries: a server that gives a few bytes
-# and hangs up must not keep us for ever.
+# A try that brings less than this counts against Limits.tries. Otherwise a server that sends a few
+# bytes and hangs up would be retried for ever.
 _USEFUL_BYTES = 1 << 20
-_GIVE_UP_STATUS = frozenset({400, 401, 403, 404, 410, 451})
+_GIVE_UP_STATUS = frozenset({400, 401, 404, 410, 451})  # a 403 may be a busy hub or an old link
 
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A file on a hub; `sha256` lists the contents that are good, `n_bytes` is the hub's word."""
+    """A file on a hub. `sha256` lists the hashes that are good; `n_bytes` is the expected size."""
 
     url: str
     path: str
@@ -41,7 +42,7 @@ class Remote:
 
 
 class _Again(Exception):
-    """This try failed in a way that another may not."""
+    """This try failed, but a retry may succeed."""
 
 
 @contextmanager
@@ -56,27 +57,29 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def http_client(limits: Limits) -> httpx.Client:
-    """A client whose every wait is bounded, that follows a hub's redirect to its CDN."""
+    """A client with a timeout on every wait. It follows a hub's redirect to its CDN."""
     timeout = httpx.Timeout(limits.stall_s, connect=limits.connect_s)
     agent = {"user-agent": USER_AGENT}
-    return httpx.Client(timeout=timeout, follow_redirects=True, headers=agent)
+    return httpx.Client(
+        timeout=timeout, follow_redirects=True, headers=agent, transport=Transport()
+    )
 
 
 def download(
     client: httpx.Client, remote: Remote, into: Path, *, limits: Limits, report: Report
 ) -> None:
-    """Puts the file at `into / remote.path`; raises SourceFailed or DiskFull."""
+    """Downloads the file to `into / remote.path`. Raises SourceFailed or DiskFull."""
     target = into / remote.path
     part = target.with_name(target.name + ".part")
     with disk_errors(into):
         if target.is_file() and remote.sha256 and sha256_of(target) in remote.sha256:
-            return  # an earlier run got this far
+            return  # an earlier run finished this file
         target.parent.mkdir(parents=True, exist_ok=True)
         if not remote.sha256:
             part.unlink(missing_ok=True)
         resumed = part.exists()
         _fill(client, remote, part, limits=limits, report=report)
-        if resumed and _problem(part, remote):  # an earlier run's beginning may be to blame
+        if resumed and _problem(part, remote):  # the part of an earlier run may be wrong
             part.unlink()
             _fill(client, remote, part, limits=limits, report=report)
         if problem := _problem(part, remote):
@@ -88,7 +91,7 @@ def download(
 def _fill(
     client: httpx.Client, remote: Remote, part: Path, *, limits: Limits, report: Report
 ) -> None:
-    """Tries until `part` has all bytes; a try that brought something useful does not count."""
+    """Retries until `part` has all bytes. A try that brought many bytes restarts the count."""
     deadline_s = time.monotonic() + limits.file_s
     failures = 0
     while True:
@@ -107,20 +110,20 @@ def _fill(
 def _get(
     client: httpx.Client, remote: Remote, part: Path, *, deadline_s: float, report: Report
 ) -> None:
-    """One request for the rest of `part`; returns when the file is whole."""
+    """Makes one request for the rest of `part`; returns when the file is whole."""
     offset = _size(part)
     if remote.n_bytes is not None and offset == remote.n_bytes:
         return
-    headers = {"accept-encoding": "identity"}  # a range of compressed bytes continues nothing
+    headers = {"accept-encoding": "identity"}  # a range of a compressed body could not be appended
     if offset:
         headers["range"] = f"bytes={offset}-"
     with client.stream("GET", remote.url, headers=headers) as response:
         if response.status_code in _GIVE_UP_STATUS:
-            raise SourceFailed(f"{remote.path}: HTTP {response.status_code} from {remote.url}")
-        if response.status_code == 416:  # the part is not a beginning of this file
+            raise SourceFailed(f"{remote.path}: {status_of(response)}")
+        if response.status_code == 416:  # range not satisfiable: the part is not of this file
             part.unlink(missing_ok=True)
         if response.status_code not in (200, 206):
-            raise _Again(f"HTTP {response.status_code}")
+            raise _Again(status_of(response))
         if response.status_code == 200 or not _continues(response, offset):
             offset = 0  # the server does not resume: start over
         if response.status_code == 206 and offset == 0:
@@ -137,18 +140,23 @@ def _get(
         raise _Again(f"cut after {_size(part)} of {total} bytes")
 
 
+def status_of(response: httpx.Response) -> str:
+    """A reason for a list of failed sources. It names the proxy, which may have answered itself."""
+    return f"HTTP {response.status_code} from {response.url}{through(response.url)}"
+
+
 def _continues(response: httpx.Response, offset: int) -> bool:
     return str(response.headers.get("content-range", "")).startswith(f"bytes {offset}-")
 
 
 def _total_bytes(response: httpx.Response, offset: int) -> int | None:
-    """The whole file's size, where the answer gives it."""
+    """The size of the whole file, if the response gives it."""
     length = response.headers.get("content-length")
     return offset + int(length) if length else None
 
 
 def _problem(part: Path, remote: Remote) -> str | None:
-    """Why a part that has all its bytes is not the file, or None."""
+    """Why a complete part is not the expected file; None if it is."""
     if remote.sha256:
         actual = sha256_of(part)
         expected = " or ".join(remote.sha256)
@@ -164,6 +172,6 @@ def _size(path: Path) -> int:
 
 
 def describe(error: Exception) -> str:
-    """A short reason, fit for a list of failed sources."""
+    """A short reason for a list of failed sources."""
     text = str(error).strip()
     return f"{type(error).__name__}: {text}" if isinstance(error, HTTP_ERRORS) else text

@@ -1,9 +1,10 @@
-"""ModelScope and Hugging Face, over their plain HTTP interfaces.
+"""Downloads from ModelScope and Hugging Face, over their plain HTTP interfaces.
 
-URL shapes as in modelscope's `hub/api.py` and `hub/file_download.py`, and huggingface_hub's
-`hf_api.py` and `file_download.py`. Both list a repository with sizes and, for large files,
-SHA-256; a file that the hub announces with another hash than the pinned one is refused before
-its first byte. Small files on Hugging Face have no announced SHA-256.
+The URLs are those of modelscope's `hub/api.py` and `hub/file_download.py`, and of huggingface_hub's
+`hf_api.py` and `file_download.py`. Both hubs list a repository's files with sizes and, for large
+files, with SHA-256. All announced hashes and sizes are compared first. If one is not the pinned
+one, the source is refused before its first byte. Hugging Face announces no SHA-256 for small files,
+so small files are fetched first: a wrong one is found before a checkpoint is downloaded.
 """
 
 from __future__ import annotations
@@ -25,14 +26,16 @@ from deployments.weights.download import (
     describe,
     download,
     http_client,
+    status_of,
 )
 from deployments.weights.settings import Endpoints, Limits
 from deployments.weights.sources import HuggingFace, ModelScope, SourceFailed, WantedFile
+from deployments.weights.verify import shape_problem
 
 Announced: TypeAlias = dict[str, tuple[str | None, int | None]]  # path -> SHA-256, bytes
-UrlOf: TypeAlias = Callable[[str], str]  # of a path
+UrlOf: TypeAlias = Callable[[str], str]  # the URL of a path
 
-# A small public repository on each hub: a page that answers proves more than an open port.
+# A small public repository on each hub. A listing that answers proves more than an open port.
 _PROBES = {
     "modelscope": (
         "modelscope",
@@ -51,15 +54,25 @@ def fetch_hub(
     limits: Limits,
     report: Report,
 ) -> None:
-    """Downloads the files of a hub's repository; raises SourceFailed or DiskFull."""
+    """Downloads the files of a hub's repository. Raises SourceFailed or DiskFull."""
     with http_client(limits) as client:
         if isinstance(source, ModelScope):
             announced, url_of = _modelscope(client, source, endpoints.modelscope, limits)
         else:
+            if endpoints.hugging_face_offline:
+                raise SourceFailed("HF_HUB_OFFLINE is set")
+            if endpoints.hugging_face_token:  # httpx sends it to this host only, not to the CDN
+                client.headers["authorization"] = f"Bearer {endpoints.hugging_face_token}"
             announced, url_of = _hugging_face(client, source, endpoints.hugging_face, limits)
-        for wanted in _present(files, announced):
-            remote = _remote(url_of(wanted.path), wanted, *announced[wanted.path])
+        remotes = [
+            _remote(url_of(wanted.path), wanted, *announced[wanted.path])
+            for wanted in _present(files, announced)
+        ]
+        for remote in sorted(remotes, key=lambda remote: remote.n_bytes or 0):
             download(client, remote, into, limits=limits, report=report)
+            if problem := shape_problem(into / remote.path):
+                (into / remote.path).unlink()
+                raise SourceFailed(f"{remote.path} {problem}")
 
 
 def _modelscope(
@@ -92,13 +105,13 @@ def _hugging_face(
         str(entry["rfilename"]): ((entry.get("lfs") or {}).get("sha256"), entry.get("size"))
         for entry in siblings
     }
-    # The commit that the listing speaks of, so that all files come from the same one.
+    # The commit of the listing, so that all files come from the same commit.
     commit = quote(listing.get("sha") or source.revision, safe="")
     return announced, lambda path: f"{base_url}/{source.repo}/resolve/{commit}/{quote(path)}"
 
 
 def _present(files: Sequence[WantedFile], announced: Announced) -> list[WantedFile]:
-    """The wanted files that the hub lists; raises SourceFailed if one we need is not there."""
+    """The wanted files that the hub lists. Raises SourceFailed if a required one is missing."""
     missing = [f.path for f in files if f.path not in announced and not f.optional]
     if missing:
         raise SourceFailed(f"the repository has no {', '.join(missing)}")
@@ -106,11 +119,19 @@ def _present(files: Sequence[WantedFile], announced: Announced) -> list[WantedFi
 
 
 def _remote(url: str, wanted: WantedFile, sha256: str | None, n_bytes: int | None) -> Remote:
-    """What to hold the download to: our pin first, the hub's own word where we have none."""
+    """The file's URL, with the hash and size that the download is checked against.
+
+    The announced hash is used, and must be one of the pinned ones if there are any. Raises
+    SourceFailed if it is not.
+    """
     if wanted.sha256 and sha256 and sha256 not in wanted.sha256:
         raise SourceFailed(
             f"{wanted.path}: the hub announces SHA-256 {sha256}, "
             f"not the pinned {' or '.join(wanted.sha256)}"
+        )
+    if not wanted.sha256 and None not in (n_bytes, wanted.n_bytes) and n_bytes != wanted.n_bytes:
+        raise SourceFailed(
+            f"{wanted.path}: the hub announces {n_bytes} bytes, not the expected {wanted.n_bytes}"
         )
     known = (sha256,) if sha256 else wanted.sha256
     size = n_bytes if n_bytes is not None or wanted.sha256 else wanted.n_bytes
@@ -118,20 +139,20 @@ def _remote(url: str, wanted: WantedFile, sha256: str | None, n_bytes: int | Non
 
 
 def _listing(client: httpx.Client, url: str, limits: Limits) -> dict[str, Any]:
-    """A hub's JSON answer; tried again where the hub is only busy."""
+    """A hub's JSON answer. Retries if the hub is busy. Raises SourceFailed."""
     for attempt in range(limits.tries):
         try:
             response = client.get(url)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
             raise SourceFailed(describe(error)) from error
         except HTTP_ERRORS as error:
             problem = describe(error)
         else:
             if response.status_code == 200:
                 return _json_object(response)
-            problem = f"HTTP {response.status_code} from {url}"
-            if response.status_code < 500 and response.status_code != 429:
-                break
+            problem = status_of(response)
+            if response.status_code < 500 and response.status_code not in (403, 429):
+                break  # ModelScope and its mirrors answer 403 where they are asked too often
         if attempt + 1 < limits.tries:
             limits.sleep_s(limits.backoff_s * 2**attempt)
     raise SourceFailed(problem)
@@ -148,10 +169,10 @@ def _json_object(response: httpx.Response) -> dict[str, Any]:
 
 
 def probe(endpoints: Endpoints, *, timeout_s: float) -> list[str]:
-    """Which hubs answer within `timeout_s` in all, asked side by side.
+    """The hubs that answer within `timeout_s`; they are asked at the same time.
 
-    The threads are left to themselves at the end of the time: a name server that does not answer
-    cannot be interrupted.
+    After `timeout_s` the threads are abandoned, because the wait for a name server that does not
+    answer cannot be interrupted.
     """
     answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 

@@ -1,4 +1,4 @@
-"""What a model is, without fetching it: the graph is planned before any weights are loaded."""
+"""Finds a model's name and family without fetching its weights, for planning the deployments."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from deployments.weights.local import weights_in
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The id to show to users, and the engine family that runs it."""
+    """The name to show to users, and the engine family that runs the model."""
 
     name: str
     family: str
 
 
 def identify(ref: str) -> Identity:
-    """The identity of an id of the catalogue, a directory, or a `fake:` of the tests.
+    """The identity of an id of the catalogue, a directory, or a `fake:` model of the tests.
 
     Raises ModelUnavailable for anything else.
     """

@@ -1,4 +1,4 @@
-"""Models that are given as a directory: what family they are, and whether the files are there."""
+"""Models that are given as a directory: recognises their family and checks their files."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _NEEDED = {
     "whisper-cpp": (),
     "paraformer-onnx": ("config.yaml", "am.mvn", "tokens.json", "encoder.onnx", "decoder.onnx"),
 }
-# Written by `deployments.engines.export_onnx` beside the config.yaml of the model it came from.
+# `engines/paraformer/export_onnx.py` writes this file beside the config.yaml of the exported model.
 PARAFORMER_ONNX = "paraformer_onnx.json"
 
 
 def weights_in(directory: Path) -> Weights:
-    """The model in a directory; raises ModelUnavailable that says what is missing or unknown."""
+    """The model in a directory. Raises ModelUnavailable, which says what is missing or unknown."""
     family, stage = _family(directory)
     problems = [
         f"{name} {problem}"

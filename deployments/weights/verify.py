@@ -1,7 +1,8 @@
-"""Whether files are what they should be: hash, size, and the shape of each kind of file.
+"""Checks a model's files: their hashes, their sizes, and the structure of each kind of file.
 
-Reads no checkpoint's keys and needs no torch: `engines/checkpoint.py` compares those when it
-loads. `weights.lock.json`, written beside the files at the end of a download, records what came.
+The keys inside a checkpoint are not checked here, so torch is not needed. `engines/checkpoint.py`
+checks them when it loads the model. At the end of a download, `weights.lock.json` is written beside
+the files. It records them and their source.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _BLOCK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A file as it was when it was taken in."""
+    """A file as it was at the end of the download."""
 
     path: str
     n_bytes: int
@@ -32,7 +33,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class LockFile:
-    """What was downloaded, and from where."""
+    """The record of a download: its files and their source."""
 
     model: str
     source: str
@@ -41,7 +42,10 @@ class LockFile:
 
 @dataclass(frozen=True, slots=True)
 class FileCheck:
-    """The verdict on one file: `how` says what it was held to, `problem` is None if it is good."""
+    """The verdict on one file.
+
+    `how` says what the file was compared with. `problem` is None if the file is good.
+    """
 
     path: str
     how: str
@@ -60,8 +64,8 @@ def sha256_of(path: Path) -> str:
 
 
 def _checkpoint(path: Path) -> str | None:
-    # torch.save writes a zip archive, whose directory stands at the end: a cut file has none.
-    # Before torch 1.6 it was a pickle, which starts with 0x80.
+    # torch.save writes a zip archive, which has its directory at the end. So a file that was cut
+    # has none. Before torch 1.6 it wrote a pickle, which starts with 0x80.
     with path.open("rb") as file:
         first = file.read(1)
     return None if zipfile.is_zipfile(path) or first == b"\x80" else "is not a torch checkpoint"
@@ -107,7 +111,7 @@ _SHAPES: dict[str, Callable[[Path], str | None]] = {
 
 
 def shape_problem(path: Path) -> str | None:
-    """Why this file cannot be what its name says, or None; only its own kind is looked at."""
+    """Why this file cannot be of the kind that its name says; None if no reason is found."""
     if not path.is_file():
         return "is missing"
     if path.stat().st_size == 0:
@@ -117,7 +121,7 @@ def shape_problem(path: Path) -> str | None:
 
 
 def class_problem(directory: Path, funasr_class: str | None) -> str | None:
-    """Why config.yaml does not describe this class of model, or None."""
+    """Why config.yaml does not describe this class of model; None if it does."""
     if funasr_class is None:
         return None
     found = read_funasr_class(directory)
@@ -125,7 +129,7 @@ def class_problem(directory: Path, funasr_class: str | None) -> str | None:
 
 
 def read_funasr_class(directory: Path) -> str | None:
-    """The `model:` of a directory's config.yaml, or None where there is no such line."""
+    """The `model:` in a directory's config.yaml; None if there is no such line."""
     path = directory / "config.yaml"
     if shape_problem(path):
         return None
@@ -134,7 +138,7 @@ def read_funasr_class(directory: Path) -> str | None:
 
 
 def check_file(directory: Path, wanted: WantedFile, recorded: Recorded | None) -> FileCheck | None:
-    """The verdict on one wanted file; None for an optional one that is not there."""
+    """The verdict on one wanted file; None for an optional file that is not there."""
     path = directory / wanted.path
     if wanted.optional and not path.exists():
         return None
@@ -155,7 +159,7 @@ def check_file(directory: Path, wanted: WantedFile, recorded: Recorded | None) -
 
 
 def check_model(directory: Path, model: Model, lock: LockFile | None) -> list[FileCheck]:
-    """The verdicts on all files of a model; reads every byte."""
+    """The verdicts on all files of a model. Reads every byte."""
     recorded = {file.path: file for file in lock.files} if lock else {}
     checks = [check_file(directory, file, recorded.get(file.path)) for file in model.files]
     found = [check for check in checks if check is not None]
@@ -164,14 +168,14 @@ def check_model(directory: Path, model: Model, lock: LockFile | None) -> list[Fi
 
 
 def write_lock(directory: Path, model: Model, source: str, checks: Iterable[FileCheck]) -> None:
-    """Records the files as they were checked; the last step before they are used."""
+    """Records the checked files. This is the last step before they are used."""
     files = tuple(Recorded(check.path, check.n_bytes, check.sha256) for check in checks)
     lock = LockFile(model.name, source, files)
     (directory / LOCK_NAME).write_text(json.dumps(asdict(lock), indent=2), encoding="utf-8")
 
 
 def read_lock(directory: Path) -> LockFile | None:
-    """The record beside the files, or None where there is none or it cannot be read."""
+    """The record beside the files; None if there is none or it cannot be read."""
     try:
         raw = json.loads((directory / LOCK_NAME).read_text(encoding="utf-8"))
         files = tuple(Recorded(**file) for file in raw["files"])
@@ -181,7 +185,7 @@ def read_lock(directory: Path) -> LockFile | None:
 
 
 def is_complete(directory: Path, files: Iterable[WantedFile], lock: LockFile | None) -> bool:
-    """Whether the record covers every wanted file and all sizes still agree; reads no content."""
+    """Whether the record has every wanted file and all sizes still agree. Reads no content."""
     if lock is None:
         return False
     recorded = {file.path: file for file in lock.files}

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: the list, the options, and what reaches stdout."""
+"""`python -m benchmarks`: the list, the options, and the output on stdout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def fake(seconds: Annotated[int, typer.Option(help="Length.")] = 60, fast: bool = False) -> Figures:
-    """A benchmark that says what it was told."""
+    """A benchmark whose figures are its options."""
     print("progress")
     os.system("echo from a subprocess")
     return {"seconds": seconds, "fast": int(fast)}

@@ -1,4 +1,4 @@
-"""A Router that answers from its input, behind the real HTTP front or a fake Ray handle."""
+"""A fake Router, to be used behind the real HTTP front or behind a fake Ray handle."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 import httpx
 from ray.exceptions import RayTaskError
 
+from deployments.api.ingress import Front, create_app
 from deployments.config import Limits
 from deployments.core.errors import AsrError
 from deployments.core.types import (
     Delta,
     Done,
     EngineInfo,
-    Event,
     Progress,
+    StreamEvent,
     TranscribeOptions,
     Transcript,
     Upload,
 )
-from deployments.ingress import Front, create_app
 from tests.core.test_wire import ERRORS
 from tests.core.transcripts import PARAFORMER
 
@@ -30,24 +30,28 @@ ENGINE = EngineInfo("paraformer-zh", "cpu", "fp32", True, False, 30_000, ("promp
 
 
 def failing(number: int, *, after_events: int = 0) -> bytes:
-    """An upload on which the Router raises `ERRORS[number]`, in a stream after some events."""
+    """An upload for which the Router raises `ERRORS[number]`, in a stream after some events."""
     return f"fail {number} {after_events}".encode()
 
 
 class FakeRouter:
-    """Its transcript lasts a millisecond per uploaded byte more than the example."""
+    """Answers with the example, made longer by a millisecond for each byte of the upload."""
 
     def __init__(self) -> None:
         self.seen: list[TranscribeOptions] = []
         self.is_ready = True
 
-    def transcribe(self, upload: Upload, options: TranscribeOptions) -> Transcript:
+    def transcribe(
+        self, upload: Upload, options: TranscribeOptions, request: str | None = None
+    ) -> Transcript:
         return list(self.stream(upload, options))[-1].transcript  # type: ignore[union-attr]
 
-    def stream(self, upload: Upload, options: TranscribeOptions) -> Iterator[Event]:
+    def stream(
+        self, upload: Upload, options: TranscribeOptions, request: str | None = None
+    ) -> Iterator[StreamEvent]:
         self.seen.append(options)
         transcript = replace(PARAFORMER, duration_ms=PARAFORMER.duration_ms + len(upload))
-        events: list[Event] = [
+        events: list[StreamEvent] = [
             Delta("今天天气很好，我们去公园。"),
             Progress(3_200, 5_200),
             Delta("你 hello world 吗？"),
@@ -73,14 +77,14 @@ class FakeRouter:
 
 
 def _as_ray_raises(error: AsrError) -> Exception:
-    """The error as it comes out of another process: an `AsrError` whose text is a traceback."""
+    """The error as Ray raises it from another process: an `AsrError` whose text is a traceback."""
     wrapped = RayTaskError("transcribe", "pid=1, ip=10.0.0.1", error)  # type: ignore[no-untyped-call]
     raised: Exception = wrapped.as_instanceof_cause()  # type: ignore[no-untyped-call]
     return raised
 
 
 class FakeResponse:
-    """What a handle's `remote` returns; errors come as Ray wraps them."""
+    """The result of a handle's `remote`. It raises errors as Ray wraps them."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self._work = work
@@ -108,7 +112,7 @@ class FakeResponse:
 
 
 class FakeStream(FakeResponse):
-    """What a handle's `remote` returns for a generator."""
+    """The result of a handle's `remote` for a generator."""
 
     def __iter__(self) -> Iterator[Any]:
         return self._wrapped(self._work())
@@ -129,7 +133,7 @@ class FakeMethod:
 
 
 class FakeHandle:
-    """As much of a DeploymentHandle of the Router as clients and the front use."""
+    """The part of the Router's DeploymentHandle that the clients and the front use."""
 
     def __init__(self, router: FakeRouter) -> None:
         self.transcribe = FakeMethod(router.transcribe, FakeResponse)
@@ -137,13 +141,12 @@ class FakeHandle:
         self.models = FakeMethod(router.models, FakeResponse)
         self.ready = FakeMethod(router.ready, FakeResponse)
 
-    def options(self, *, stream: bool) -> FakeHandle:
-        assert stream
+    def options(self, *, stream: bool = False, _by_reference: bool = True) -> FakeHandle:
         return self
 
 
 class AsgiTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
-    """The project's HTTP front over a fake Router, in this process; for both kinds of client."""
+    """The real HTTP front over a fake Router, in this process, for both kinds of client."""
 
     def __init__(self, router: FakeRouter) -> None:
         front = Front(FakeHandle(router), ENGINE, Limits())

@@ -1,4 +1,4 @@
-"""The command line: what it writes where, its exit status, and what it refuses."""
+"""The command line: where it writes, its exit status, and what it refuses."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import srt as srt_parser
+import stamina
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from clients.cli import FormatName, app, progress_on
+from clients.cli import app, progress_on
 from clients.http import Client
 from deployments.core.formats import FORMATS, from_detailed
 from tests.clients.fakes import AsgiTransport, FakeRouter, failing
+from tests.clients.servers import BARE_500, FINE, answering
 from tests.core.transcripts import PARAFORMER
 
 Run = Callable[..., Result]
@@ -51,10 +52,6 @@ def test_the_text_goes_to_standard_output(run: Run) -> None:
     assert (result.exit_code, result.stdout) == (0, PARAFORMER.text + "\n")
 
 
-def test_the_formats_are_those_of_the_service() -> None:
-    assert set(get_args(FormatName)) == set(FORMATS)
-
-
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_every_format_can_be_written(run: Run, name: str) -> None:
     result = run("transcribe", "a.wav", "-f", name)
@@ -69,14 +66,14 @@ def test_standard_input_is_a_file_too(run: Run) -> None:
     assert from_detailed(json.loads(result.stdout)).duration_ms == PARAFORMER.duration_ms + 3
 
 
-def test_several_files_come_in_the_order_of_the_command_line(run: Run) -> None:
+def test_several_transcripts_are_printed_in_the_order_of_the_command_line(run: Run) -> None:
     result = run("transcribe", "b.wav", "a.wav", "b.wav", "-f", "detailed_json", "--jobs", "3")
 
     lengths = [json.loads(line)["duration_ms"] for line in result.stdout.splitlines()]
     assert [length - PARAFORMER.duration_ms for length in lengths] == [7, 5, 7]
 
 
-def test_a_folder_gets_one_file_for_each(run: Run) -> None:
+def test_an_output_folder_gets_one_file_for_each_recording(run: Run) -> None:
     result = run("transcribe", "a.wav", "b.wav", "-f", "srt", "-o", "out/subtitles")
 
     assert (result.exit_code, result.stdout) == (0, "")
@@ -95,7 +92,7 @@ def test_a_files_name_ends_with_its_format(run: Run, name: str, written: str) ->
     assert Path(written).is_file()
 
 
-def test_a_file_that_is_there_is_not_overwritten(run: Run, router: FakeRouter) -> None:
+def test_an_existing_file_is_not_overwritten(run: Run, router: FakeRouter) -> None:
     Path("a.txt").write_text("mine")
 
     result = run("transcribe", "a.wav", "-o", ".")
@@ -133,18 +130,8 @@ def test_warnings_of_a_transcript_are_shown_beside_it(run: Run) -> None:
 
 def test_options_reach_the_service(run: Run, router: FakeRouter) -> None:
     run(
-        *("transcribe", "a.wav", "--language", "zh", "--prompt", "会议", "--words"),
-        *(
-            "--hotword",
-            "集群",
-            "--hotword",
-            "调度",
-            "--channel",
-            "1",
-            "--model",
-            "whisper-1",
-            "--itn",
-        ),
+        *("transcribe", "a.wav", "--language", "zh", "--prompt", "会议", "--words", "--itn"),
+        *("--hotword", "集群", "--hotword", "调度", "--channel", "1", "--model", "whisper-1"),
     )
 
     (options,) = router.seen
@@ -155,7 +142,7 @@ def test_options_reach_the_service(run: Run, router: FakeRouter) -> None:
 
 
 @pytest.mark.parametrize(("flags", "has_words"), [((), False), (("--words",), True)])
-def test_words_are_in_verbose_json_if_asked_for(
+def test_verbose_json_has_words_only_on_request(
     run: Run, flags: tuple[str, ...], has_words: bool
 ) -> None:
     result = run("transcribe", "a.wav", "-f", "verbose_json", *flags)
@@ -176,7 +163,7 @@ def test_words_are_in_verbose_json_if_asked_for(
         ("sing",),
     ],
 )
-def test_a_wrong_command_is_status_2_and_sends_nothing(
+def test_a_wrong_command_line_ends_with_status_2_and_sends_nothing(
     run: Run, router: FakeRouter, arguments: tuple[str, ...]
 ) -> None:
     result = run(*arguments)
@@ -186,7 +173,7 @@ def test_a_wrong_command_is_status_2_and_sends_nothing(
     assert router.seen == []
 
 
-def test_a_service_that_is_not_there_is_status_1_and_named() -> None:
+def test_a_missing_service_ends_with_status_1_and_its_address() -> None:
     arguments = ["ready", "--url", "http://127.0.0.1:9"]
 
     result = CliRunner().invoke(app, arguments)
@@ -195,7 +182,26 @@ def test_a_service_that_is_not_there_is_status_1_and_named() -> None:
     assert "Nothing answers at http://127.0.0.1:9" in result.stderr
 
 
-def test_models_are_listed_with_how_they_run(run: Run) -> None:
+@pytest.mark.parametrize("command", [("ready",), ("models",), ("transcribe", "a.wav")])
+@pytest.mark.parametrize("url", ["http://[::1", "http://asr:port"])
+def test_what_is_no_url_ends_with_status_2(
+    tmp_path: Path, command: tuple[str, ...], url: str
+) -> None:
+    result = CliRunner().invoke(app, [*command, "--url", url])
+
+    assert result.exit_code == 2
+    assert "is not a URL" in result.stderr
+
+
+def test_the_reason_of_another_attempt_is_told_while_it_is_waited_for() -> None:
+    with answering(BARE_500, FINE) as server, stamina.set_testing(True, attempts=2):
+        result = CliRunner().invoke(app, ["models", "--url", server.url])
+
+    assert "500: Internal Server Error (trying again in 0 s)\n" in result.stderr
+    assert "gave up" not in result.stderr
+
+
+def test_models_are_listed_with_their_pools(run: Run) -> None:
     result = run("models")
 
     assert result.exit_code == 0
@@ -205,9 +211,9 @@ def test_models_are_listed_with_how_they_run(run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("is_ready", "exit_code", "said"),
-    [(True, 0, "ready\n"), (False, 1, "not ready: nothing runs of vad\n")],
+    [(True, 0, "ready\n"), (False, 1, "not ready: no replica runs of vad\n")],
 )
-def test_ready_is_an_exit_status(
+def test_ready_gives_an_exit_status_and_a_reason(
     run: Run, router: FakeRouter, is_ready: bool, exit_code: int, said: str
 ) -> None:
     router.is_ready = is_ready
@@ -218,7 +224,7 @@ def test_ready_is_an_exit_status(
     assert (result.stdout + result.stderr).endswith(said)
 
 
-def test_progress_moves_with_the_speech_recognised() -> None:
+def test_the_bar_shows_how_much_speech_has_been_recognised() -> None:
     screen = io.StringIO()
 
     with progress_on(Console(file=screen, force_terminal=True, width=80)) as progress:

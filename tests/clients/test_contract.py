@@ -1,4 +1,4 @@
-"""The same methods, types and errors over every transport."""
+"""The contract that every client keeps: the same methods, types and errors over any transport."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from deployments.core.errors import AsrError, BadRequest
 from deployments.core.types import (
     Delta,
     Done,
-    Event,
     Hints,
     Progress,
+    StreamEvent,
     TranscribeOptions,
     Transcript,
 )
@@ -32,16 +32,16 @@ URL = "http://service"
 
 
 class Transport(Protocol):
-    """What the contract is about."""
+    """The methods that every client has."""
 
     def transcribe(self, source: Source, **asked: Unpack[Asked]) -> Transcript: ...
-    def stream(self, source: Source, **asked: Unpack[Asked]) -> Iterator[Event]: ...
+    def stream(self, source: Source, **asked: Unpack[Asked]) -> Iterator[StreamEvent]: ...
     def models(self) -> list[dict[str, Any]]: ...
     def ready(self) -> dict[str, Any]: ...
 
 
 class Blocking:
-    """An AsyncClient seen through `asyncio.run`, so that one contract fits all."""
+    """An AsyncClient with blocking methods, so that the same tests fit all clients."""
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
@@ -50,7 +50,7 @@ class Blocking:
         transcript: Transcript = run(self._client.transcribe(source, **asked))
         return transcript
 
-    def stream(self, source: Source, **asked: Unpack[Asked]) -> Iterator[Event]:
+    def stream(self, source: Source, **asked: Unpack[Asked]) -> Iterator[StreamEvent]:
         events = self._client.stream(source, **asked)
         with asyncio.Runner() as runner:
             while (event := runner.run(_next(events))) is not None:
@@ -65,7 +65,7 @@ class Blocking:
         return ready
 
 
-async def _next(events: AsyncGenerator[Event]) -> Event | None:
+async def _next(events: AsyncGenerator[StreamEvent]) -> StreamEvent | None:
     return await anext(events, None)
 
 
@@ -182,7 +182,7 @@ def test_a_file_that_is_not_there_is_an_os_error(transport: Transport, tmp_path:
 
 
 @pytest.mark.parametrize("number", range(len(ERRORS)))
-def test_an_error_of_the_service_is_raised_as_it_was(transport: Transport, number: int) -> None:
+def test_an_error_of_the_service_is_raised_unchanged(transport: Transport, number: int) -> None:
     error, _, _ = ERRORS[number]
 
     with pytest.raises(AsrError) as caught:
@@ -224,7 +224,9 @@ def test_models_are_listed(transport: Transport) -> None:
 
 
 @pytest.mark.parametrize("is_ready", [True, False])
-def test_ready_says_so(transport: Transport, router: FakeRouter, is_ready: bool) -> None:
+def test_ready_says_whether_the_service_is_ready(
+    transport: Transport, router: FakeRouter, is_ready: bool
+) -> None:
     router.is_ready = is_ready
 
     assert transport.ready()["ready"] is is_ready

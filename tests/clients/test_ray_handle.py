@@ -1,4 +1,4 @@
-"""What is special to Ray: which errors come out of it, and that work is ended there."""
+"""The client over a Ray handle: which errors it raises, and that it cancels work."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ except Exception as error:
 
 
 class HandleThat:
-    """A handle whose every answer is made by `answer`."""
+    """A handle whose methods all answer with the result of `answer`."""
 
     def __init__(self, answer: Callable[[], Any]) -> None:
         self._answer = answer
@@ -66,7 +66,7 @@ def plain_task_error() -> Exception:
     ],
     ids=["queue full", "replica died", "bug in the service", "no answer"],
 )
-def test_an_error_of_ray_is_an_error_of_ours(error: Exception, kind: type[AsrError]) -> None:
+def test_an_error_of_ray_raises_one_of_our_errors(error: Exception, kind: type[AsrError]) -> None:
     with pytest.raises(kind) as caught:
         Transcriber(handle=raising(error)).transcribe(b"recording")
 
@@ -74,12 +74,12 @@ def test_an_error_of_ray_is_an_error_of_ours(error: Exception, kind: type[AsrErr
     assert "10.0.0.1" not in str(caught.value)
 
 
-def test_an_error_on_this_side_stays_what_it_is() -> None:
+def test_an_error_outside_ray_is_not_changed() -> None:
     with pytest.raises(ZeroDivisionError):
         Transcriber(handle=raising(ZeroDivisionError())).transcribe(b"recording")
 
 
-def test_a_request_that_is_not_answered_in_time_is_cancelled() -> None:
+def test_a_request_without_an_answer_in_time_is_cancelled() -> None:
     handle = raising(TimeoutError())
 
     with pytest.raises(TimedOut) as caught:

@@ -1,6 +1,6 @@
-"""A pynvml that plays back recorded cards: `FakeNvml([Card(...), ...])`.
+"""A fake pynvml that answers for made-up cards: `FakeNvml([Card(...), ...])`.
 
-The errors are pynvml's own classes, raised where the driver raises them.
+Its errors are of pynvml's own classes, and come where the driver raises them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MIB = 2**20
 
 
 def nvml_error(code: int) -> pynvml.NVMLError:
-    """The error of NVML's return code, of the class that pynvml makes for it."""
+    """The error that pynvml raises for this return code of NVML."""
     return pynvml.NVMLError(code)
 
 
@@ -34,7 +34,7 @@ def memory(total_mib: int, free_mib: int) -> SimpleNamespace:
 
 @dataclass
 class Card:
-    """What each function answers for one card; an exception is raised."""
+    """The answer of each NVML function for one card. An answer that is an exception is raised."""
 
     Name: Any = "Tesla T4"
     UUID: Any = "GPU-10fb0fbd-2696-43f3-467f-d280d906a107"

@@ -1,4 +1,4 @@
-"""The GPU samplers that the application keeps running: real Ray, a fake NVML under it."""
+"""The GPU samplers that the application keeps running, on real Ray with a fake NVML."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from ray.serve.handle import DeploymentHandle
 from cluster.gpu_metrics import NAMESPACE, SAMPLER, Samplers, keep_sampling
 from cluster.gpus import Reading, read_gpus
 from cluster.ray_view import nodes
-from cluster.top import cluster_hardware
+from cluster.watch.command import cluster_hardware
 from deployments.config import AutoscalingSettings, DispatcherSettings
-from deployments.core.planning import PoolSpec
+from deployments.core.scheduler.planning import PoolSpec
 from deployments.dispatcher import Dispatcher
 from tests.cluster.fake_nvml import Card, FakeNvml
 
@@ -34,19 +34,19 @@ WAIT_S = 60.0
 
 
 def fake_reading() -> Reading:
-    """One card; NVML fails in a way that nobody foresaw on the node that is labelled so."""
+    """One card. On the node with the label "broken" NVML fails in an unexpected way."""
     if ray.get_runtime_context().get_node_labels().get("nvml") == "broken":
         raise RuntimeError("no such failure is known")
     return read_gpus(FakeNvml([Card(Name=f"Tesla T4 of {os.getpid()}")]))
 
 
 def nobody_s_reading() -> Reading:
-    raise AssertionError("the application's sampler was to be asked")
+    raise AssertionError("the application's sampler should have been asked")
 
 
 @dataclass(frozen=True)
 class Watched:
-    """The real dispatcher on a cluster of a head without GPUs and a node with one."""
+    """The real dispatcher on a cluster with a head without GPUs and a node with one GPU."""
 
     cluster: Any
     dispatcher: DeploymentHandle[Any]
@@ -75,18 +75,18 @@ def watched() -> Iterator[Watched]:
 
 
 def before_long(look: Callable[[], T | None]) -> T:
-    """The first thing that the look finds."""
+    """The first result of `look` that is not None. Fails after WAIT_S."""
     deadline_s = time.monotonic() + WAIT_S
     while time.monotonic() < deadline_s:
         found = look()
         if found is not None:
             return found
         time.sleep(0.25)
-    raise AssertionError("it did not come")
+    raise AssertionError(f"nothing was found within {WAIT_S:g} s")
 
 
 def reading(node_id: str) -> Reading | None:
-    """What the node's sampler has, if there is one."""
+    """The reading of the node's sampler, None if it has none."""
     try:
         sampler = ray.get_actor(f"{SAMPLER}{node_id}", NAMESPACE)
         found: Reading = ray.get(sampler.latest.remote(), timeout=WAIT_S)
@@ -96,11 +96,11 @@ def reading(node_id: str) -> Reading | None:
 
 
 def gpu_node() -> str:
-    """The first one's id."""
+    """The id of the first living node with a GPU."""
     return next(node.node_id for node in nodes() if node.num_gpus and node.is_alive)
 
 
-def test_the_application_s_samplers_are_those_that_top_reads(watched: Watched) -> None:
+def test_top_reads_the_samplers_of_the_application(watched: Watched) -> None:
     before_long(lambda: reading(gpu_node()))
 
     found, gpus = cluster_hardware(0.5, nobody_s_reading)()
@@ -126,7 +126,7 @@ def test_a_sampler_that_dies_is_replaced(watched: Watched) -> None:
     assert before_long(another).gpus[0].name != first.gpus[0].name
 
 
-def test_the_figures_are_among_ray_s_metrics(watched: Watched) -> None:
+def test_ray_exports_the_figures_with_its_metrics(watched: Watched) -> None:
     def power() -> str | None:
         try:
             text = httpx.get(f"http://127.0.0.1:{watched.metrics_port}/metrics", timeout=5).text
@@ -141,7 +141,7 @@ def test_the_figures_are_among_ray_s_metrics(watched: Watched) -> None:
     assert 'gpu="0"' in sample
 
 
-def test_a_node_that_joins_gets_one_and_one_that_fails_hurts_nobody(watched: Watched) -> None:
+def test_a_joining_node_gets_a_sampler_and_its_failures_affect_no_other(watched: Watched) -> None:
     before, first = {node.node_id for node in nodes()}, gpu_node()
     joining = watched.cluster.add_node(num_cpus=0, num_gpus=1, labels={"nvml": "broken"})
     try:
@@ -158,7 +158,7 @@ def test_a_node_that_joins_gets_one_and_one_that_fails_hurts_nobody(watched: Wat
         watched.cluster.remove_node(joining)
 
 
-def test_a_sampler_that_hangs_is_asked_once_and_keeps_nobody_waiting(watched: Watched) -> None:
+def test_a_hanging_sampler_is_asked_once_and_does_not_block(watched: Watched) -> None:
     class Hanging:
         def latest(self) -> Reading:
             time.sleep(WAIT_S)

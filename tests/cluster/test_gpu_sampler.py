@@ -1,4 +1,4 @@
-"""What a sampler tells where NVML fails, and a node that gets none: without Ray."""
+"""The GPU sampler when NVML fails, and a node whose sampler cannot start; without Ray."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from cluster.gpus import Reading, read_gpus
 from tests.cluster.fake_nvml import Card, FakeNvml
 
 GOOD = read_gpus(FakeNvml([Card()]))
-HOURS_S = 1e5  # the sampler's own thread never comes to a second sample
+HOURS_S = 1e5  # so long that the sampler's own thread never samples again
 
 
 class NotedGauge:
-    """A gauge that keeps the last value; all of them by name."""
+    """A gauge that notes its last value, in one dict for all gauges."""
 
     values: dict[str, float]
 
@@ -36,6 +36,7 @@ def gauges(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
 
 def script(*steps: Reading | Exception) -> Callable[[], Reading]:
+    """A function to read GPUs that returns or raises these in turn."""
     left = list(steps)
 
     def read() -> Reading:
@@ -47,15 +48,15 @@ def script(*steps: Reading | Exception) -> Callable[[], Reading]:
     return read
 
 
-def test_a_failure_that_nobody_foresaw_is_a_problem_until_a_sample_goes_well(
+def test_an_unexpected_failure_is_a_problem_until_the_next_good_sample(
     gauges: dict[str, float],
 ) -> None:
     sampler = GpuSampler("here", HOURS_S, script(GOOD, RuntimeError("no such failure"), GOOD))
     before = gauges[PROBLEMS]
 
-    sampler._sample()
+    sampler.sample()
     meanwhile, failed = gauges[PROBLEMS], sampler.latest()
-    sampler._sample()
+    sampler.sample()
 
     assert (before, meanwhile, gauges[PROBLEMS]) == (0.0, 1.0, 0.0)
     assert failed.gpus == ()
@@ -73,44 +74,53 @@ def test_a_failure_that_nobody_foresaw_is_a_problem_until_a_sample_goes_well(
     ids=["the same", "another", "again"],
 )
 @pytest.mark.usefixtures("gauges")
-def test_the_log_tells_a_failure_once(
+def test_a_failure_that_goes_on_is_logged_once(
     steps: list[Any], n_lines: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     sampler = GpuSampler("here", HOURS_S, script(GOOD, *steps))
 
-    for _ in steps:
-        sampler._sample()
+    sample_times(sampler, len(steps))
 
     assert len(caplog.records) == n_lines
 
 
-def test_a_node_that_gets_no_sampler_keeps_none_from_the_others(
+def sample_times(sampler: GpuSampler, n_samples: int) -> None:
+    for _ in range(n_samples):
+        sampler.sample()
+
+
+def test_a_sampler_that_cannot_start_does_not_affect_the_other_nodes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    started: list[str] = []
-
-    class Failing(Samplers):
-        def _start(self, node_id: str, host: str) -> Any:
-            started.append(node_id)
-            if len(started) == 1:
-                raise ValueError("this node is leaving")
-            return _Sampler()
-
     monkeypatch.setattr(gpu_metrics.ray, "wait", lambda refs, **_: (refs, []))
     monkeypatch.setattr(gpu_metrics.ray, "get", lambda ref: ref)
-    samplers = Failing()
+    samplers = FirstStartFails()
     hosts = {"1": "one", "2": "two", "3": "three"}
 
     first = samplers.latest(hosts, timeout_s=1.0)
     second = samplers.latest(hosts, timeout_s=1.0)
 
-    assert first == dict.fromkeys(started[1:3], GOOD)
+    assert first == dict.fromkeys(samplers.started[1:3], GOOD)
     assert second == dict.fromkeys(hosts, GOOD)
     assert len(caplog.records) == 1
 
 
+class FirstStartFails(Samplers):
+    """Samplers of which the first cannot start."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[str] = []
+
+    def _start(self, node_id: str, host: str) -> Any:
+        self.started.append(node_id)
+        if len(self.started) == 1:
+            raise ValueError("this node is leaving")
+        return _Sampler()
+
+
 class _Sampler:
-    """An actor whose answer is there at once."""
+    """An actor that answers at once."""
 
     @property
     def latest(self) -> Any:

@@ -1,4 +1,4 @@
-"""Every way in which NVML fails is answered, and one broken card does not hide the others."""
+"""Reading GPUs: every failure of NVML is handled, and a broken card does not hide the others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def only(nvml: FakeNvml) -> Gpu:
     return gpu
 
 
-def test_a_card_says_all_there_is_to_know() -> None:
+def test_a_card_has_all_its_figures() -> None:
     gpu = only(FakeNvml([Card()]))
 
     assert gpu == Gpu(
@@ -68,14 +68,16 @@ def test_a_machine_whose_nvml_does_not_start_has_one_problem(code: int, kind: st
 
 
 @pytest.mark.parametrize("error", [OSError("libnvidia-ml.so.1: bad ELF"), AttributeError("nvml")])
-def test_a_library_that_cannot_be_loaded_is_told_in_its_own_words(error: Exception) -> None:
+def test_a_library_that_cannot_be_loaded_is_a_problem_with_the_original_text(
+    error: Exception,
+) -> None:
     (problem,) = read_gpus(FakeNvml(init=error)).problems
 
     assert problem.kind == "unknown"
     assert str(error) in problem.what
 
 
-def test_a_driver_without_a_card_is_not_an_empty_success() -> None:
+def test_a_driver_without_a_card_is_a_problem() -> None:
     (problem,) = read_gpus(FakeNvml([])).problems
 
     assert problem.kind == "no_gpu"
@@ -126,7 +128,7 @@ OF_A_FIGURE = [
 
 @pytest.mark.parametrize("error", OF_A_FIGURE, ids=repr)
 @pytest.mark.parametrize(("function", "field"), OPTIONAL.items())
-def test_a_figure_that_a_card_does_not_give_is_none_and_the_rest_stands(
+def test_a_figure_that_fails_is_none_and_the_others_are_there(
     function: str, field: str, error: Exception
 ) -> None:
     gpu = only(FakeNvml([Card(**{function: error})]))
@@ -136,7 +138,7 @@ def test_a_figure_that_a_card_does_not_give_is_none_and_the_rest_stands(
     assert None not in {getattr(gpu, other) for other in others}
 
 
-def test_names_given_as_bytes_are_text() -> None:
+def test_names_that_are_bytes_become_text() -> None:
     card = Card(Name=b"Tesla V100-SXM2-16GB", UUID=b"GPU-50205d95")
 
     gpu = only(FakeNvml([card], driver=b"418.87"))
@@ -172,7 +174,7 @@ def test_a_process_that_computes_and_draws_is_counted_once() -> None:
     assert gpu.processes == (Process(9, 500),)
 
 
-def test_a_driver_that_lists_no_processes_is_not_an_idle_card() -> None:
+def test_a_driver_that_cannot_list_processes_differs_from_an_idle_card() -> None:
     missing = nvml_error(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
 
     none = only(FakeNvml([Card(ComputeRunningProcesses=missing, GraphicsRunningProcesses=missing)]))
@@ -204,7 +206,7 @@ def test_a_card_in_mig_mode_names_its_slices_and_skips_empty_places() -> None:
     assert gpu.utilization_percent is None
 
 
-def test_nvml_is_shut_down_even_where_a_card_fails() -> None:
+def test_nvml_is_shut_down_even_if_a_card_fails() -> None:
     nvml = FakeNvml([Card(Handle=nvml_error(pynvml.NVML_ERROR_GPU_IS_LOST))])
 
     read_gpus(nvml)
@@ -212,7 +214,7 @@ def test_nvml_is_shut_down_even_where_a_card_fails() -> None:
     assert not nvml.is_open
 
 
-def test_a_driver_that_does_not_tell_its_cuda_leaves_it_open() -> None:
+def test_the_cuda_version_is_none_if_the_driver_does_not_report_it() -> None:
     gpu = only(FakeNvml([Card()], cuda=NOT_SUPPORTED, driver=NOT_SUPPORTED))
 
     assert (gpu.cuda_version, gpu.driver_version) == (None, "")

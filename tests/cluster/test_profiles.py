@@ -1,4 +1,4 @@
-"""Which profile a card gets, by any of its names or by none."""
+"""Which profile a card gets, by any of its names or by its compute capability."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from cluster.profiles import PROFILES, UNKNOWN, profile
 
-NAMED = [  # as NVML or Ray say it -> key of the table
+NAMED = [  # (name that NVML or Ray gives, key of the table)
     ("Tesla T4", "T4"),
     ("NVIDIA T4", "T4"),
     ("Tesla V100-SXM2-16GB", "V100"),
@@ -30,11 +30,11 @@ NAMED = [  # as NVML or Ray say it -> key of the table
 
 
 @pytest.mark.parametrize(("name", "key"), NAMED)
-def test_a_card_is_found_by_every_name_it_has(name: str, key: str) -> None:
+def test_a_card_is_found_by_each_of_its_names(name: str, key: str) -> None:
     assert profile(name) == PROFILES[key]
 
 
-def test_the_memory_measured_tells_the_two_a100_apart() -> None:
+def test_the_measured_memory_tells_the_two_a100_apart() -> None:
     small = profile("A100", memory_mib=40_536)
     large = profile("A100", memory_mib=81_920)
 
@@ -51,7 +51,7 @@ def test_the_memory_measured_tells_the_two_a100_apart() -> None:
         ("NVIDIA GeForce RTX 3060 Ti", "GeForce RTX 3060"),
     ],
 )
-def test_a_variant_is_of_its_model_s_kind_and_promised_less(name: str, plain: str) -> None:
+def test_a_variant_has_less_memory_and_speed_than_the_plain_model(name: str, plain: str) -> None:
     variant = profile(name)
 
     assert variant.tensor_cores == PROFILES[plain].tensor_cores
@@ -73,7 +73,7 @@ def test_a_variant_is_of_its_model_s_kind_and_promised_less(name: str, plain: st
         ("Tesla M60", (5, 2), False),
     ],
 )
-def test_a_card_that_is_not_in_the_table_is_known_by_its_generation(
+def test_a_card_that_is_not_in_the_table_is_judged_by_its_generation(
     name: str, capability: tuple[int, int], tensor_cores: bool
 ) -> None:
     found = profile(name, compute_capability=capability)
@@ -82,18 +82,18 @@ def test_a_card_that_is_not_in_the_table_is_known_by_its_generation(
     assert found.speed > 0
 
 
-def test_a_name_that_only_contains_a_model_s_letters_is_not_that_model() -> None:
+def test_a_name_that_only_begins_like_a_model_is_not_that_model() -> None:
     assert profile("NVIDIA A1000") == UNKNOWN
     assert profile("NVIDIA L40") == UNKNOWN
     assert profile("unknown GPU") == UNKNOWN
 
 
-def test_the_memory_measured_goes_before_the_table_s() -> None:
+def test_the_measured_memory_replaces_that_of_the_table() -> None:
     assert profile("Tesla T4", memory_mib=14_000).memory_mib == 14_000
     assert profile("something", memory_mib=4_000).memory_mib == 4_000
 
 
-def test_every_profile_has_a_source_and_every_price_too() -> None:
+def test_every_profile_and_every_price_has_a_source() -> None:
     assert [name for name, p in PROFILES.items() if not p.source] == []
     assert [name for name, p in PROFILES.items() if p.price and not p.price.source] == []
     assert [name for name, p in PROFILES.items() if p.price and p.price.usd_per_h <= 0] == []

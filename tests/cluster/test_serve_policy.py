@@ -1,4 +1,4 @@
-"""The policy as Serve's controller sees it: contexts in, replicas and state out."""
+"""The policy as Serve's controller calls it: it takes contexts and returns replicas and state."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def named(answer: dict[Any, float]) -> dict[str, float]:
     return {deployment.name: n for deployment, n in answer.items()}
 
 
-def test_pools_follow_the_backlog_and_the_other_stages_serves_default() -> None:
+def test_pools_follow_the_backlog_and_other_deployments_serves_default_policy() -> None:
     answer, state = serve_policy(
         by_id(
             context("Dispatcher", report=REPORT, n_replicas=1),
@@ -86,7 +86,7 @@ def test_pools_follow_the_backlog_and_the_other_stages_serves_default() -> None:
 
 
 @pytest.mark.parametrize("late_s", [None, STALE_S + 1])
-def test_without_a_fresh_report_nothing_is_decided_and_nothing_forgotten(
+def test_without_a_fresh_report_nothing_is_decided_and_the_state_is_kept(
     late_s: float | None,
 ) -> None:
     remembered = {"pools": cluster.autoscaling.State()}
@@ -105,7 +105,7 @@ def test_without_a_fresh_report_nothing_is_decided_and_nothing_forgotten(
     assert named(state) == {"Dispatcher": remembered}  # type: ignore[arg-type]
 
 
-def test_the_policy_travels_by_value_as_serve_sends_it() -> None:
+def test_the_policy_works_when_pickled_by_value_as_serve_does() -> None:
     cloudpickle.register_pickle_by_value(cluster.autoscaling)
     try:
         policy = cloudpickle.loads(cloudpickle.dumps(serve_policy))
@@ -120,7 +120,7 @@ def test_the_policy_travels_by_value_as_serve_sends_it() -> None:
 
 
 @pytest.mark.parametrize("name", ["serve_config.yaml", "demo.yaml"])
-def test_every_deployed_configuration_carries_the_policy(name: str) -> None:
+def test_every_shipped_configuration_names_the_policy(name: str) -> None:
     document = yaml.safe_load((ROOT / name).read_text("utf-8"))
 
     (application,) = ServeDeploySchema.model_validate(document).applications

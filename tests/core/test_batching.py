@@ -1,4 +1,4 @@
-"""Batches by padded cost, and what happens when one fails."""
+"""Batches by padded cost, and the halving of a batch that fails."""
 
 from __future__ import annotations
 
@@ -35,6 +35,19 @@ def _poisoned(batch: Sequence[Audio]) -> list[Recognition]:
     return [Recognition(str(item[0])) for item in batch]
 
 
+class SmallCard:
+    """Runs out of memory on more than two items; `seen` has the sizes of its batches."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def transcribe(self, batch: Sequence[Audio]) -> list[Recognition]:
+        self.seen.append(len(batch))
+        if len(batch) > 2:
+            raise OutOfMemory("full")
+        return [Recognition(str(item[0])) for item in batch]
+
+
 def test_one_bad_segment_costs_no_other() -> None:
     outcome = transcribe_or_halve(_poisoned, _batch(1, 13, 2, 3, 4))
 
@@ -44,22 +57,16 @@ def test_one_bad_segment_costs_no_other() -> None:
 
 
 def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
-    seen: list[int] = []
+    card = SmallCard()
 
-    def small_card(batch: Sequence[Audio]) -> list[Recognition]:
-        seen.append(len(batch))
-        if len(batch) > 2:
-            raise OutOfMemory("full")
-        return [Recognition(str(item[0])) for item in batch]
-
-    outcome = transcribe_or_halve(small_card, _batch(1, 2, 3, 4, 5))
+    outcome = transcribe_or_halve(card.transcribe, _batch(1, 2, 3, 4, 5))
 
     assert [r.text for r in outcome.recognitions] == ["1", "2", "3", "4", "5"]
     assert outcome.out_of_memory
-    assert seen == [5, 2, 3, 1, 2]
+    assert card.seen == [5, 2, 3, 1, 2]
 
 
-def test_padding_that_costs_less_than_a_further_batch_is_taken() -> None:
+def test_padding_that_costs_less_than_one_more_batch_is_accepted() -> None:
     lengths_ms = [10_000, 6_000, 3_000]  # 11 s of padding together
 
     apart = pack(lengths_ms, budget_ms=60_000)

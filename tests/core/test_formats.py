@@ -25,12 +25,12 @@ from deployments.core.formats import (
     stream_event,
     verbose_json,
 )
-from deployments.core.types import Delta, Done, Event, Progress, Transcript
+from deployments.core.types import Delta, Done, Progress, StreamEvent, Transcript
 from tests.core.transcripts import PARAFORMER, SILENCE, WHISPER, transcripts
 
 EXAMPLES = pytest.mark.parametrize("transcript", [PARAFORMER, WHISPER, SILENCE])
 
-# How each format's text is read back out of its body.
+# How to read the text back out of the body of each format.
 TEXT_OF: dict[str, Callable[[str], str]] = {
     "json": lambda body: json.loads(body)["text"],
     "text": lambda body: body,
@@ -42,8 +42,7 @@ TEXT_OF: dict[str, Callable[[str], str]] = {
 
 
 def rendered(name: str, transcript: Transcript, *granularities: str) -> str:
-    _, render = FORMATS[name]
-    return render(transcript, granularities)
+    return FORMATS[name].render(transcript, granularities)
 
 
 @EXAMPLES
@@ -66,7 +65,7 @@ def test_every_format_carries_the_same_text(name: str, transcript: Transcript) -
     ],
 )
 def test_every_format_has_its_media_type(name: str, media_type: str) -> None:
-    assert FORMATS[name][0] == media_type
+    assert FORMATS[name].media_type == media_type
 
 
 @EXAMPLES
@@ -136,7 +135,7 @@ def test_words_have_their_times_and_no_marks() -> None:
     assert len(body.words) == len(PARAFORMER.words)
 
 
-def test_detailed_json_says_who_did_a_segment_and_where_its_punctuation_is() -> None:
+def test_detailed_json_names_the_replica_of_a_segment_and_has_its_punctuation() -> None:
     body = json.loads(rendered("detailed_json", PARAFORMER))
 
     second, failed = body["segments"][1:]
@@ -171,7 +170,7 @@ def test_any_detailed_json_is_read_back_equal(transcript: Transcript) -> None:
     assert from_detailed(json.loads(rendered("detailed_json", transcript))) == transcript
 
 
-def test_keys_of_a_newer_server_are_passed_over() -> None:
+def test_keys_of_a_newer_server_are_ignored() -> None:
     body = detailed(PARAFORMER) | {"speakers": []}
     body["segments"][0]["words"][0]["confidence"] = 0.5
 
@@ -179,13 +178,13 @@ def test_keys_of_a_newer_server_are_passed_over() -> None:
 
 
 @pytest.mark.parametrize("body", [{}, {"text": ""}, {"segments": [{}]}])
-def test_a_body_that_is_no_transcript_is_a_key_error(body: dict[str, Any]) -> None:
+def test_a_body_that_is_not_a_transcript_is_a_key_error(body: dict[str, Any]) -> None:
     with pytest.raises(KeyError):
         from_detailed(body)
 
 
 @pytest.mark.parametrize("event", [Delta("今天。"), Progress(500, 2_000), Done(PARAFORMER)])
-def test_events_for_our_clients_are_read_back_equal(event: Event) -> None:
+def test_events_for_our_clients_are_read_back_equal(event: StreamEvent) -> None:
     body = json.loads(json.dumps(stream_event(event, is_detailed=True)))
 
     assert from_stream_event(body) == event
@@ -205,5 +204,5 @@ def test_progress_is_not_sent_to_openais_clients() -> None:
     assert stream_event(Progress(1, 2)) is None
 
 
-def test_an_event_of_another_type_is_passed_over() -> None:
+def test_an_event_of_another_type_is_ignored() -> None:
     assert from_stream_event({"type": "transcript.text.segment"}) is None

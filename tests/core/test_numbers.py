@@ -1,14 +1,15 @@
-"""Numbers in digits: what changes, what must not, and whose times a number has."""
+"""Numbers in digits: the words that change, those that must not, and the times of a number."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import accumulate, chain, pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.core.numbers import Written, write_numbers
+from deployments.core.numbers.write import Written, write_numbers
 from deployments.core.text import join_words
 from deployments.core.types import Word
 
@@ -38,7 +39,7 @@ def test_a_number_is_one_word_from_its_first_start_to_its_last_end() -> None:
 
 
 @pytest.mark.parametrize("answer", ["", "三百零五", "305块", "¥305", "0305.", "3 05"])
-def test_what_is_no_number_is_not_written(answer: str) -> None:
+def test_words_that_are_no_number_stay(answer: str) -> None:
     assert written_as(written=answer) == [Written(word) for word in spoken("有三百零五个")]
 
 
@@ -50,6 +51,20 @@ def test_a_number_that_a_segment_ends_in_is_left_unless_it_is_digits() -> None:
     assert join_words(one.word for one in written) == "三百零五，057188"
     assert [one.n_words for one in written[-2:]] == [4, 2]
     assert [one.word.start_ms for one in written[-2:]] == [600, 1080]
+
+
+def test_an_expression_is_left_if_one_of_its_numbers_cannot_be_written() -> None:
+    words = spoken("五到三百个")
+
+    written = write_numbers(words, lambda said: {"三百": "¥300"}[said])
+
+    assert written == [Written(word) for word in words]
+
+
+def test_an_expression_is_left_if_a_segment_ends_inside_one_of_its_numbers() -> None:
+    words = spoken("五到二十个")
+
+    assert write_numbers(words, lambda _: "20", cuts={3}) == [Written(word) for word in words]
 
 
 def test_a_space_stands_between_a_number_and_a_foreign_word() -> None:
@@ -68,7 +83,7 @@ def test_a_number_inside_a_longer_word_is_left() -> None:
 
 @st.composite
 def sentences(draw: st.DrawFn) -> list[Word]:
-    """Words full of numerals, in the units and particles that decide about them, and anything."""
+    """Words with many numerals, the units and particles that decide about them, and any text."""
     texts = draw(
         st.lists(
             st.one_of(
@@ -89,34 +104,44 @@ def sentences(draw: st.DrawFn) -> list[Word]:
 
 
 def plausible(said: str) -> str:
-    """Something that has the form of a number, told by what was said."""
+    """Digits in the form of the spoken number, made from its length."""
     n = str(len(said))
     return f"{n}%" if said[0] == "百" else f"{n}/{n}" if "分之" in said else n
+
+
+def sources_of(written: Sequence[Written], words: Sequence[Word]) -> list[Sequence[Word]]:
+    """The spoken words that each written word stands for."""
+    ends = accumulate(one.n_words for one in written)
+    return [words[end - one.n_words : end] for one, end in zip(written, ends, strict=True)]
+
+
+def bounds_of(words: Sequence[Word]) -> tuple[int, int, str]:
+    """Where the words begin and end, and the mark behind them."""
+    return words[0].start_ms, words[-1].end_ms, words[-1].mark
+
+
+def at_cuts(words: Sequence[Word], cuts: set[int]) -> list[Word]:
+    """The words that begin a segment."""
+    return [word for index, word in enumerate(words) if index in cuts]
 
 
 @given(sentences(), st.sets(st.integers(0, 40)))
 def test_nothing_is_lost_and_only_numbers_change(words: list[Word], cuts: set[int]) -> None:
     written = write_numbers(words, plausible, cuts)
 
-    at = 0
-    for one in written:
-        source = words[at : at + one.n_words]
-        at += one.n_words
-        assert (one.word.start_ms, one.word.end_ms) == (source[0].start_ms, source[-1].end_ms)
-        assert one.word.mark == source[-1].mark
-        if one.word.text != source[0].text:
-            assert set("".join(word.text for word in source)) <= set(NUMERALS + "点分之负")
-            assert not any(word.mark for word in source[:-1])
-            assert not cuts & set(range(at - one.n_words + 1, at))
-        else:
-            assert one.n_words == 1
-    assert at == len(words)
-    for before, after in pairwise(written):
-        assert before.word.end_ms <= after.word.start_ms
+    sources = sources_of(written, words)
+    changed = [s for one, s in zip(written, sources, strict=True) if one.word.text != s[0].text]
+    assert list(chain(*sources)) == words
+    assert [bounds_of([one.word]) for one in written] == [bounds_of(s) for s in sources]
+    assert all(before.word.end_ms <= after.word.start_ms for before, after in pairwise(written))
+    assert set("".join(word.text for s in changed for word in s)) <= set(NUMERALS + "点分之负")
+    assert not any(word.mark for s in changed for word in s[:-1])
+    assert not any(word in s[1:] for s in changed for word in at_cuts(words, cuts))
+    assert all(len(s) == 1 for s in sources if s not in changed)
 
 
 @given(sentences())
-def test_what_was_written_is_not_written_again(words: list[Word]) -> None:
+def test_written_numbers_are_not_written_again(words: list[Word]) -> None:
     once = [one.word for one in write_numbers(words, plausible)]
 
     twice = [one.word for one in write_numbers(once, plausible)]
@@ -127,7 +152,8 @@ def test_what_was_written_is_not_written_again(words: list[Word]) -> None:
     ]
 
 
-def test_a_long_run_of_numerals_takes_no_time() -> None:
-    words = spoken("十" * 20_000 + "一点" * 20_000)
+@pytest.mark.parametrize("said", ["十", "一点", "初一", "二十大", "周一"])
+def test_a_long_run_of_numerals_takes_no_time(said: str) -> None:
+    words = spoken(said * 20_000)
 
     assert len(write_numbers(words, plausible)) == len(words)

@@ -55,7 +55,7 @@ def test_a_long_span_is_cut_in_its_pause() -> None:
     assert 18_000 < segments[0].end_ms < 18_300
 
 
-def test_no_cut_leaves_less_than_a_second_behind() -> None:
+def test_no_cut_leaves_a_piece_of_less_than_a_second() -> None:
     audio = np.zeros(25_100 * 16, np.int16)
 
     segments = plan_segments([Span(0, 25_100)], audio, max_segment_ms=25_000)
@@ -79,7 +79,7 @@ def test_merging_makes_times_absolute_and_keeps_them_inside_the_segment() -> Non
     ]
 
 
-def test_a_segment_without_an_answer_is_an_error_never_a_gap() -> None:
+def test_a_segment_without_an_answer_is_an_error_and_not_a_gap() -> None:
     with pytest.raises(KeyError):
         merge([Segment(0, 0, 10)], {})
 

@@ -1,4 +1,4 @@
-"""Subtitles: their invariants on arbitrary transcripts, and how good ones look."""
+"""Subtitles: their invariants on arbitrary transcripts, and examples of good ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.core.transcripts import (
 
 
 def squeezed(*texts: str) -> str:
-    """The texts joined, without their white space."""
+    """The joined texts without white space."""
     return "".join("".join(texts).split())
 
 

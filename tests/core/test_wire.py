@@ -1,4 +1,4 @@
-"""Errors and events on the wire: the round trip, and answers of strangers."""
+"""Errors and events over HTTP: the round trip, and answers of other servers."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ ERRORS = [
     (errors.EngineFailed("The model failed."), 500, "engine_failed"),
     (errors.ModelUnavailable("paraformer-zh", "run fetch"), 503, "model_unavailable"),
     (errors.AsrError("Something else."), 500, "internal_error"),
+    (errors.UrlRefused("Only the ports 80 and 443 are used."), 400, "url_refused"),
+    (errors.FetchFailed("The server of the URL answered 404."), 424, "fetch_failed"),
 ]
 
 
 def every_error_class() -> set[type[AsrError]]:
-    """Those that may reach a client: of core/errors.py, whatever Ray derives from them."""
+    """The errors of core/errors.py, without the classes that Ray derives from them."""
     classes = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     return {kind for kind in classes if issubclass(kind, AsrError)}
 
@@ -45,8 +47,9 @@ def test_an_error_comes_back_as_the_same_error(error: AsrError, status: int, cod
     assert (sent_status, body["error"]["code"]) == (status, code)
 
 
-def test_every_error_class_has_a_row_or_travels_as_its_base() -> None:
-    assert every_error_class() - STATUS.keys() == {errors.OutOfMemory}
+def test_every_error_class_has_a_row_or_is_sent_as_its_base() -> None:
+    assert every_error_class() - STATUS.keys() == {errors.OutOfMemory, errors.Draining}
+    assert to_error_body(errors.Draining(3))[2]["error"]["code"] == "overloaded"
     assert to_error_body(errors.OutOfMemory("no memory"))[2]["error"]["code"] == "engine_failed"
 
 
@@ -61,7 +64,7 @@ def test_the_body_has_the_fields_of_openai(error: AsrError, status: int, code: s
 
 
 @pytest.mark.parametrize(("retry_after_s", "header"), [(0.2, "1"), (12.25, "13"), (60.0, "60")])
-def test_overload_says_when_to_come_back_in_whole_seconds(
+def test_overload_tells_in_whole_seconds_when_to_try_again(
     retry_after_s: float, header: str
 ) -> None:
     _, headers, _ = to_error_body(errors.Overloaded(retry_after_s))
@@ -82,7 +85,7 @@ def test_overload_says_when_to_come_back_in_whole_seconds(
         {"error": {"message": "m", "code": ["?"], "detail": "x"}},
     ],
 )
-def test_an_answer_that_is_not_ours_is_a_plain_error(body: object) -> None:
+def test_the_answer_of_another_server_is_a_plain_error(body: object) -> None:
     received = from_error_body(502, {}, body)
 
     assert type(received) is AsrError
@@ -106,7 +109,7 @@ def test_an_event_comes_back_from_its_line() -> None:
 
 
 @pytest.mark.parametrize("line", ["", ": ping", "event: x", "data: [DONE]", "id: 1"])
-def test_other_lines_of_a_stream_are_passed_over(line: str) -> None:
+def test_other_lines_of_a_stream_are_ignored(line: str) -> None:
     assert from_sse_line(line) is None
 
 

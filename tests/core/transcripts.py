@@ -12,7 +12,7 @@ def text_of(words: tuple[Word, ...]) -> str:
 
 
 def spoken(text: str, *, start_ms: int, word_ms: int = 200, pause_ms: int = 0) -> tuple[Word, ...]:
-    """One word per character of `text`; a mark belongs to the character before it."""
+    """One word per character of `text`. A mark belongs to the character before it."""
     words: list[Word] = []
     for character in text:
         if character in "，。？！、":

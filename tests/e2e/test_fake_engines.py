@@ -1,4 +1,4 @@
-"""What needs an engine that fails, or one like Whisper, over real HTTP: the fakes in the graph."""
+"""Fake engines in the real graph: one that fails on a sample, and one without word times."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from ray import serve
 
-from benchmarks.recordings import wav_bytes
-from benchmarks.synthetic_audio import voice
+from benchmarks.material.recordings import wav_bytes
+from benchmarks.material.synthetic_audio import voice
 from deployments.app import build
 from deployments.config import AppConfig
 from deployments.core.types import Audio
@@ -25,7 +25,7 @@ PAUSE = np.zeros(16_000, np.int16)
 
 @pytest.fixture(scope="module", params=["asr", "plain"])
 def fakes(service: Service, request: pytest.FixtureRequest) -> Iterator[str]:
-    """An application of fakes beside the real one; `plain` has no word times."""
+    """An application with fake engines beside the real one. `plain` has no word times."""
     kind: str = request.param
     config = AppConfig.model_validate(
         {
@@ -33,9 +33,9 @@ def fakes(service: Service, request: pytest.FixtureRequest) -> Iterator[str]:
             "pools": {"only": {"num_cpus": 0.1, "batch_audio_s": 60, "speed": 1000}},
         }
     )
-    serve.run(build(config), name=kind, route_prefix=f"/{kind}")
+    service.put(kind, lambda: serve.run(build(config), name=kind, route_prefix=f"/{kind}"))
     yield f"{service.url}/{kind}"
-    serve.delete(kind)
+    service.take_away(kind, lambda: serve.delete(kind))
 
 
 def post(url: str, audio: Audio, **fields: str) -> httpx.Response:
@@ -44,14 +44,14 @@ def post(url: str, audio: Audio, **fields: str) -> httpx.Response:
 
 
 def three_voices(*, poisoned: bool) -> Audio:
-    """Three segments; one sample of the second is such that no engine can read it."""
+    """Three segments. If poisoned, the second has a sample on which every fake engine fails."""
     second = voice(2000, seed=2)
     if poisoned:
         second[100] = POISON
     return np.concatenate([voice(1000, seed=1), PAUSE, second, PAUSE, voice(3000, seed=3)])
 
 
-def test_one_bad_segment_costs_no_other_and_is_named(fakes: str) -> None:
+def test_a_bad_segment_is_named_and_costs_no_other(fakes: str) -> None:
     good = post(fakes, three_voices(poisoned=False), response_format="detailed_json").json()
     answer = post(fakes, three_voices(poisoned=True), response_format="detailed_json")
     body = answer.json()
@@ -67,7 +67,7 @@ def test_one_bad_segment_costs_no_other_and_is_named(fakes: str) -> None:
     assert any("Segment 1" in warning for warning in body["warnings"])
 
 
-def test_a_recording_of_which_nothing_can_be_read_is_an_error(fakes: str) -> None:
+def test_a_recording_without_a_good_segment_gets_an_error(fakes: str) -> None:
     audio = voice(1000, seed=1)
     audio[100] = POISON
 
@@ -77,7 +77,7 @@ def test_a_recording_of_which_nothing_can_be_read_is_an_error(fakes: str) -> Non
 
 
 @pytest.mark.parametrize("fakes", ["plain"], indirect=True)
-def test_word_times_asked_of_an_engine_without_are_a_400_that_names_it(fakes: str) -> None:
+def test_asking_an_engine_for_word_times_it_lacks_gets_a_400_with_its_name(fakes: str) -> None:
     asked = {"response_format": "verbose_json", "timestamp_granularities[]": "word"}
 
     response = post(fakes, three_voices(poisoned=False), **asked)
@@ -88,7 +88,7 @@ def test_word_times_asked_of_an_engine_without_are_a_400_that_names_it(fakes: st
 
 
 @pytest.mark.parametrize("fakes", ["plain"], indirect=True)
-def test_an_engine_without_word_times_gives_none_and_says_so(fakes: str) -> None:
+def test_an_engine_without_word_times_marks_its_segments_as_approximate(fakes: str) -> None:
     body = post(fakes, three_voices(poisoned=False), response_format="detailed_json").json()
 
     assert all(segment["approximate"] for segment in body["segments"])

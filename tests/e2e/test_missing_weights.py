@@ -1,4 +1,4 @@
-"""The shipped configuration without weights: it stops before it is ready, with the remedy."""
+"""Without weights the service stops before it is ready, and says how to get them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from tests.e2e.conftest import Service
 pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).parent.parent.parent
-NOBODY = "http://127.0.0.1:9"  # the discard port: refused at once
+NOBODY = "http://127.0.0.1:9"  # the discard port, where connections are refused at once
 
 
 def test_make_serve_without_weights_stops_and_says_what_to_do(tmp_path: Path) -> None:
     environment = {
         "PARAFORMER_CACHE_DIR": str(tmp_path),
-        "MODELSCOPE_DOMAIN": NOBODY,
+        "MODELSCOPE_ENDPOINT": NOBODY,
         "HF_ENDPOINT": NOBODY,
+        "MODELSCOPE_CACHE": str(tmp_path),  # nothing that the hubs' own tools have downloaded
+        "HF_HUB_CACHE": str(tmp_path),
     }
 
     done = subprocess.run(

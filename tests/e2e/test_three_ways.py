@@ -1,4 +1,4 @@
-"""The same recording by HTTP, by Ray handle from another process and by CLI: equal transcripts."""
+"""HTTP, a Ray handle in another process and the command line give equal transcripts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.invariants import check_invariants
 
 pytestmark = pytest.mark.ray
 
-# What may differ between two runs: who did a segment and how long it took.
+# Fields that may differ between two runs: the replica of a segment, and times.
 VOLATILE = ("pool", "replica", "busy_ms", "attempts", "wall_ms")
 
 BY_HANDLE = """
@@ -31,7 +31,7 @@ print(json.dumps(detailed(transcript)))
 
 
 def stable(body: dict[str, Any]) -> dict[str, Any]:
-    """A detailed transcript without what may differ, as JSON makes it."""
+    """A detailed transcript as JSON, without the fields that may differ."""
     body = json.loads(json.dumps(body))
     kept = {key: value for key, value in body.items() if key not in VOLATILE}
     kept["segments"] = [
@@ -86,7 +86,7 @@ def test_the_stream_gives_the_same_text_in_order(service: Service) -> None:
     assert len(done_ms) > 3
 
 
-def test_openais_own_client_works_streaming_included(service: Service) -> None:
+def test_openais_own_client_works_also_for_streaming(service: Service) -> None:
     client = openai.OpenAI(base_url=f"{service.url}/v1", api_key="none")
 
     verbose = client.audio.transcriptions.create(
@@ -99,6 +99,7 @@ def test_openais_own_client_works_streaming_included(service: Service) -> None:
         stream = client.audio.transcriptions.create(file=file, model="tiny-asr", stream=True)
         events = list(stream)
 
+    assert client.models.retrieve("gpt-transcribe").id == "tiny-asr"
     assert verbose.words
     assert verbose.segments
     assert events[-1].type == "transcript.text.done"
@@ -106,7 +107,7 @@ def test_openais_own_client_works_streaming_included(service: Service) -> None:
     assert "".join(deltas) == events[-1].text == verbose.text
 
 
-def test_the_model_list_and_readiness_say_what_runs(service: Service) -> None:
+def test_the_model_list_and_readiness_show_the_running_pools(service: Service) -> None:
     with Client(service.url) as client:
         (model,) = client.models()
         ready = client.ready()

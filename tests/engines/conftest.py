@@ -1,4 +1,4 @@
-"""Model directories with random weights, made once per session, and the audio they are fed."""
+"""Model directories with random weights, written once per session, and audio for them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import model_files, random_models, synthetic_audio
-from benchmarks.automodel import AutoModelAlone
-from benchmarks.random_models import Asr, Punc
-from benchmarks.recordings import EXTRA
+from benchmarks.engines.automodel import AutoModelAlone
+from benchmarks.material import model_files, random_models, synthetic_audio
+from benchmarks.material.random_models import Asr, Punc
+from benchmarks.material.recordings import EXTRA
 from deployments.core.types import Audio
-from deployments.engines.paraformer import Paraformer
+from deployments.engines.funasr_models import import_all
+from deployments.engines.paraformer.engine import Paraformer
+from deployments.engines.paraformer.readings import Reading
 from deployments.engines.protocols import EngineSettings
-from deployments.engines.readings import Reading
+
+import_all()  # tests import parts of FunASR themselves, whose warnings are errors by then
 
 REAL_TOKENS = EXTRA / "data" / "paraformer_large_tokens.txt"
 REAL_CMVN = EXTRA / "data" / "paraformer_large_am.mvn"
@@ -25,7 +28,7 @@ N_SEGMENTS = 105  # of each kind of model
 
 @dataclass(frozen=True)
 class Case:
-    """A Paraformer directory, the segments it is tried on, and what FunASR makes of each alone."""
+    """A Paraformer directory, segments of audio, and FunASR's result for each segment alone."""
 
     model_dir: Path
     audios: tuple[Audio, ...]
@@ -53,7 +56,7 @@ def segments(count: int, seed: int, *, longest_ms: int = 3000) -> tuple[Audio, .
 
 @pytest.fixture(scope="session")
 def seaco_case(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    """SeACo-Paraformer, tiny, with the true vocabulary where it is there, or one of its size."""
+    """A tiny SeACo-Paraformer with the true vocabulary, or one of its size if it is missing."""
     real = REAL_TOKENS.is_file() and REAL_CMVN.is_file()
     tokens = (
         model_files.read_token_file(REAL_TOKENS)
@@ -71,7 +74,7 @@ def seaco_case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 @pytest.fixture(scope="session")
 def bicif_case(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    """BiCif-Paraformer, tiny, with a made-up vocabulary."""
+    """A tiny BiCif-Paraformer with a made-up vocabulary."""
     model_dir = random_models.write_paraformer(tmp_path_factory.mktemp("bicif"), kind=Asr.BICIF)
     return Case(model_dir, segments(N_SEGMENTS, seed=2000))
 
@@ -91,7 +94,7 @@ def tiny_vad_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def real_vad_dir() -> Path:
-    """The published FSMN-VAD; skips where its weights cannot be had."""
+    """The published FSMN-VAD. Skips the test if its weights cannot be had."""
     from deployments.core.errors import AsrError
 
     store = pytest.importorskip("deployments.weights.store", reason="no store of weights")

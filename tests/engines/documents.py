@@ -1,4 +1,4 @@
-"""Documents for a punctuation engine: what it prints, and feeding one bit by bit."""
+"""Documents for a punctuation engine, which are given to it in parts, and the printed text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def printed(words: Sequence[MarkedWord]) -> str:
 
 
 def grown(engine: PunctuationEngine, words: Sequence[str], seed: int) -> str:
-    """The document's text when its words come in bits, by the protocol of PunctuationTask."""
+    """The printed text of a document whose words come in parts, as PunctuationTask asks."""
     rng = random.Random(seed)
     step, done, unread = PunctuationStep(()), "", tuple(words)
     while unread:

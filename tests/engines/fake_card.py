@@ -1,9 +1,8 @@
-"""A GPU made of the CPU: tensors that say they are on one, and a list of all that waits for it.
+"""A fake GPU that computes on the CPU, and records each time the host waits for it.
 
-The engines' own CUDA code runs unchanged: `device="cuda"`, pinned memory, streams and events.
-What a card refuses (mixing host and device tensors) fails here too, and whatever makes the host
-wait until the device is done is written down with its reason. It counts the memory of the
-tensors, and knows no time.
+The engines' own CUDA code runs unchanged: `device="cuda"`, pinned memory, streams and events. A
+real card refuses to mix host and device tensors, and so does this one. Each wait of the host for
+the device is recorded with its reason. The memory of tensors is counted. Time is not simulated.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 CARD, HOST = torch.device("cuda"), torch.device("cpu")
 TOTAL_BYTES = 16 << 30
-# The size or the value of what comes out is known to the device alone.
+# Operations whose result has a size or a value that only the device knows.
 READS_VALUES = {
     "_local_scalar_dense",
     "equal",
@@ -34,7 +33,7 @@ READS_VALUES = {
     "unique_consecutive",
     "_unique2",
 }
-# What Python's own binding would ask the linked CUDA for, before any dispatch.
+# Operations for which Python's binding would call the linked CUDA before any dispatch.
 IN_PYTHON = {
     Tensor.__getitem__: "index",
     Tensor.__setitem__: "index_put_",
@@ -43,18 +42,18 @@ IN_PYTHON = {
     Tensor.tolist: "tolist",
 }
 COPIES = {"_to_copy", "to", "copy_"}
-# cuDNN wants these lengths on the host.
+# Operations that want their lengths on the host, for cuDNN.
 LENGTHS_ON_HOST = {"_pack_padded_sequence", "_pad_packed_sequence", "lstm"}
-LENGTHS_FOR_HOST = {"_pack_padded_sequence", "_pad_packed_sequence"}  # what comes out second
+LENGTHS_FOR_HOST = {"_pack_padded_sequence", "_pad_packed_sequence"}  # their second result, too
 
 
 class OnCard(Tensor):
-    """A tensor that says it is on the card; its values are in `held`."""
+    """A tensor that claims to be on the card. Its values are in `held`, on the CPU."""
 
     held: Tensor
     card: FakeCard
-    streams: set[FakeStream]  # that may use its memory
-    made: FakeEvent  # when it is there
+    streams: set[FakeStream]  # which may use its memory
+    made: FakeEvent  # from which on it may be read
 
     @staticmethod
     def __new__(cls, held: Tensor, card: FakeCard) -> OnCard:
@@ -89,15 +88,15 @@ class OnCard(Tensor):
 
 
 class FakeCard(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While it is entered there is one GPU; `waits` says why the host waited for it, in order."""
+    """One GPU, while this context is entered. `waits` are the reasons of all waits so far."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.waits: list[str] = []
-        self.stream = FakeStream(self)  # the one that work is asked of now
-        self.bytes_held = self.peak_bytes = 0  # of results, without what a kernel works in
-        self._holders: dict[int, int] = {}  # address of a storage -> tensors on it
-        self._pinned: list[Tensor] = []  # held, so that no address is given out twice
+        self.stream = FakeStream(self)  # the current stream
+        self.bytes_held = self.peak_bytes = 0  # of tensors, without the workspace of kernels
+        self._holders: dict[int, int] = {}  # address of a storage -> number of tensors on it
+        self._pinned: list[Tensor] = []  # kept, so that no address is used twice
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
@@ -110,12 +109,12 @@ class FakeCard(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self._pin(func(*args, **kwargs | {"pin_memory": False}))
         if name == "is_pinned":
             return self._is_pinned(args[0])
-        if name == "_has_compatible_shallow_copy_type":  # a module asks as it moves
+        if name == "_has_compatible_shallow_copy_type":  # asked by a module that moves to the card
             return False
         return self.run(name, func, args, kwargs)
 
     def run(self, name: str, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """The operation on the values that are held, on the CPU."""
+        """Runs the operation on the held values, on the CPU."""
         given = tree_leaves((args, kwargs))
         leaves = [leaf for leaf in given if isinstance(leaf, Tensor)]
         on_card = any(isinstance(leaf, OnCard) for leaf in leaves)
@@ -139,7 +138,7 @@ class FakeCard(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return tree_map(lambda t: OnCard(t, self) if isinstance(t, Tensor) else t, out)
 
     def _note_copy(self, name: str, leaves: Sequence[Tensor], *, waits: bool) -> None:
-        """A copy that is not from or to pinned memory waits, whatever was asked for."""
+        """Records that a copy waits, unless it is asynchronous and uses pinned memory."""
         pinned = any(self._is_pinned(leaf) for leaf in leaves if not isinstance(leaf, OnCard))
         if waits or not pinned:
             self.waits.append(f"{name}: {'pinned' if pinned else 'pageable'} memory")
@@ -162,7 +161,7 @@ class FakeCard(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @contextlib.contextmanager
     def on(self, stream: FakeStream) -> Iterator[None]:
-        """Work is asked of this stream."""
+        """Makes this stream the current one."""
         before, self.stream = self.stream, stream
         try:
             yield
@@ -170,10 +169,11 @@ class FakeCard(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.stream = before
 
     def _check(self, name: str, args: Sequence[Any], leaves: Sequence[Tensor]) -> None:
-        """Notes what reads a value of the card's.
+        """Records a wait if the operation reads a value that the card computes.
 
-        Raises RuntimeError as a card would, and for another stream's result, whose memory was not
-        kept for this one or which it does not wait for: a card would compute with anything.
+        Raises RuntimeError if the operation mixes host and card, as a real card would. Also raises
+        it for a tensor of another stream, unless its memory is kept for the current stream and the
+        current stream waits for it. A real card would silently compute with wrong values.
         """
         for leaf in leaves:
             if isinstance(leaf, OnCard) and self.stream not in leaf.streams:
@@ -202,16 +202,17 @@ class FakeCard(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def copies_value(index: Any, value: Any) -> bool:
-    """Whether a value to be put at a tensor's places is one number on the host.
+    """Whether an assignment copies a value from the host to places that a tensor names.
 
-    It is copied to the card from pageable memory; with slices and integers alone it is filled in.
+    The copy is from pageable memory, so it waits. With slices and integers alone, the value is
+    filled in without a copy.
     """
     by_tensor = any(isinstance(leaf, Tensor) for leaf in tree_leaves(index))
     return by_tensor and not isinstance(value, OnCard)
 
 
 def held(leaf: Any) -> Any:
-    """The argument as the CPU takes it."""
+    """The argument of an operation, as the CPU needs it."""
     if isinstance(leaf, OnCard):
         return leaf.held
     return HOST if isinstance(leaf, torch.device) else leaf
@@ -219,14 +220,14 @@ def held(leaf: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class FakeEvent:
-    """A stream is done with so many of its pieces of work."""
+    """The point at which a stream has done its first `n_done` operations."""
 
     stream: FakeStream
     n_done: int
 
 
 class FakeStream:
-    """Everything is done as it is asked for; what a stream did not wait for, it may not use."""
+    """A stream. Its operations run at once, but others must wait for it to use their results."""
 
     def __init__(self, card: FakeCard) -> None:
         self._card = card
@@ -234,12 +235,12 @@ class FakeStream:
         self._waited_for: dict[FakeStream, int] = {}
 
     def done(self) -> FakeEvent:
-        """One more piece of work is asked for: when it will be done."""
+        """Queues one more operation; returns the event of its end."""
         self._n_asked += 1
         return self.record_event()
 
     def is_after(self, event: FakeEvent) -> bool:
-        """Whether what is asked for now begins after the event."""
+        """Whether the next operation begins after the event."""
         waited_for = self._waited_for.get(event.stream, 0)
         return event.stream is self or waited_for >= event.n_done
 
@@ -256,7 +257,7 @@ class FakeStream:
 
 @contextlib.contextmanager
 def fake_card() -> Iterator[FakeCard]:
-    """Enters a fake card, and what of `torch.cuda` the engines ask."""
+    """Enters a fake card, and replaces the functions of `torch.cuda` that the engines call."""
     card = FakeCard()
     answers: dict[str, Callable[..., Any]] = {
         "_lazy_init": lambda: None,
@@ -272,6 +273,6 @@ def fake_card() -> Iterator[FakeCard]:
         for name, answer in answers.items():
             stack.enter_context(patch.object(torch.cuda, name, answer))
         stack.enter_context(patch.object(torch.backends.cudnn, "is_acceptable", lambda _: False))
-        stack.enter_context(torch.inference_mode())  # autograd asks for the CUDA that is linked
+        stack.enter_context(torch.inference_mode())  # autograd would call the linked CUDA
         stack.enter_context(card)
         yield card

@@ -1,4 +1,4 @@
-"""Which differences between two readings are those of rounding alone."""
+"""Tells which differences between two readings come from rounding alone."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 
 from deployments.core.types import Audio
-from deployments.engines.paraformer import Paraformer
-from deployments.engines.readings import Reading
+from deployments.engines.paraformer.engine import Paraformer
+from deployments.engines.paraformer.readings import Reading
 
-TIE_LOGIT_GAP = 1e-4  # DESIGN 4: below this a difference between two runs is a tie
+TIE_LOGIT_GAP = 1e-4  # a smaller gap between two runs is a tie (DESIGN, Results)
 TIE_CIF_DISTANCE = 1e-5
 PEAK = 1 - 1e-4
 
@@ -21,7 +21,7 @@ def differences(
     found: Sequence[Reading],
     expected: Sequence[Reading],
 ) -> tuple[list[int], list[int]]:
-    """The segments that are read otherwise than expected, and those of them that are ties."""
+    """The segments with an unexpected reading, and those of them that are ties."""
     differ = [i for i, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b]
     ties = [i for i in differ if is_tie(engine, audios[i])]
     return [i for i in differ if i not in ties], ties
@@ -29,7 +29,7 @@ def differences(
 
 @torch.inference_mode()
 def is_tie(engine: Paraformer, audio: Audio) -> bool:
-    """Whether two tokens are nearly equal, or a CIF sum stands next to where it fires."""
+    """Whether two tokens are nearly equally likely, or a CIF sum is near to firing."""
     encoded = engine.encode(*engine.features([audio]))
     if not encoded.n_tokens.any():
         return False

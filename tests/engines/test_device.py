@@ -1,4 +1,4 @@
-"""What an engine refuses before it loads, and what share of a card torch may take."""
+"""The settings that an engine refuses before it loads, and torch's share of a card."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def test_the_context_counts_against_the_fraction() -> None:
             13_600,
             1_000,
             CONTEXT_MIB,
-        ),  # a small process beside this one is not taken for its context
-        (8_000, 1_000, CONTEXT_MIB),  # a large one: the figure says nothing
-        (15_950, 0, CONTEXT_MIB),  # less than any context: the card has not said all
+        ),  # a small process beside this one does not count as context
+        (8_000, 1_000, CONTEXT_MIB),  # a large process beside this one: the figure is useless
+        (15_950, 0, CONTEXT_MIB),  # less than any context: the figure cannot be complete
     ],
 )
 def test_the_context_is_what_the_card_has_given_beside_the_allocator(

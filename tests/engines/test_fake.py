@@ -1,4 +1,4 @@
-"""The fakes keep the protocols, and show what they were given."""
+"""The fake engines fulfil the protocols, and their results show their input."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import synthetic_audio
+from benchmarks.material import synthetic_audio
 from deployments.core.errors import EngineFailed
 from deployments.core.types import Hints, MarkedWord, PunctuationStep, PunctuationTask, Span
 from deployments.engines.fake import POISON, FakeAsr, FakePlainAsr, FakePunctuation, FakeVad
@@ -108,20 +108,28 @@ def test_marks_stand_at_their_places(punctuation: FakePunctuation) -> None:
     assert [word.mark for word in step.done] == [*[""] * 6, "，", "", "。"]
 
 
-@pytest.mark.parametrize("n_words", [0, 1, 7, 21, 22, 84])
-@pytest.mark.parametrize("seed", range(5))
-def test_marks_do_not_depend_on_the_steps(
-    punctuation: FakePunctuation, n_words: int, seed: int
-) -> None:
-    (expected,) = punctuation.punctuate([PunctuationTask(DOCUMENT[:n_words])])
-    rng = random.Random(seed)
-    step, done, unread = PunctuationStep(()), tuple[MarkedWord, ...](), DOCUMENT[:n_words]
+def in_parts(
+    punctuation: FakePunctuation, unread: tuple[str, ...], rng: random.Random
+) -> tuple[MarkedWord, ...]:
+    """The words of all steps of a document that comes in parts of random length."""
+    step, done = PunctuationStep(()), tuple[MarkedWord, ...]()
     while unread:
         n_new = rng.randint(0, 30)
         new, unread = unread[:n_new], unread[n_new:]
         task = PunctuationTask(step.pending + new, step.carry, final=not unread)
         (step,) = punctuation.punctuate([task])
         done += step.done
+    return done
+
+
+@pytest.mark.parametrize("n_words", [0, 1, 7, 21, 22, 84])
+@pytest.mark.parametrize("seed", range(5))
+def test_marks_do_not_depend_on_the_steps(
+    punctuation: FakePunctuation, n_words: int, seed: int
+) -> None:
+    (expected,) = punctuation.punctuate([PunctuationTask(DOCUMENT[:n_words])])
+
+    done = in_parts(punctuation, DOCUMENT[:n_words], random.Random(seed))
 
     assert done == expected.done
     assert (expected.carry, expected.pending) == ((), ())

@@ -1,4 +1,4 @@
-"""Features against FunASR's front end."""
+"""The features compared with those of FunASR's front end."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 import torch
 from funasr.frontends.wav_frontend import WavFrontend, load_cmvn
 
-from benchmarks import synthetic_audio
-from benchmarks.model_files import cmvn_text
-from benchmarks.random_models import ASR_DIM
+from benchmarks.material import synthetic_audio
+from benchmarks.material.model_files import cmvn_text
+from benchmarks.material.random_models import ASR_DIM
 from deployments.engines.features import (
     Fbank,
     count_frames,
@@ -22,7 +22,7 @@ from deployments.engines.features import (
 )
 from deployments.engines.packed import Rows
 
-MAX_DIFFERENCE = 1e-3  # in log-mel, whose values are about 10; float32 sums in another order
+MAX_DIFFERENCE = 1e-3  # of log-mel values of about 10; float32 sums are added in another order
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Half precision is real or refused, by what is known of a card or by a measurement."""
+"""Half precision is refused if it gains nothing, as the card's profile or a measurement says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deployments.engines.protocols import EngineSettings
 
 
 class Card:
-    """A GPU that takes so many seconds for a product, four times as long for the first of each."""
+    """A GPU with these seconds for a product; the first of each takes four times as long."""
 
     def __init__(self, fp32_s: float, half_s: float) -> None:
         self._takes_s = {torch.float32: fp32_s, torch.float16: half_s, torch.bfloat16: half_s}
@@ -34,7 +34,7 @@ def test_the_first_product_of_each_kind_does_not_count() -> None:
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
 def test_a_card_known_for_its_tensor_cores_is_not_timed(dtype: str) -> None:
-    card = Card(*WITHOUT)  # timing it would refuse it
+    card = Card(*WITHOUT)  # a measurement would refuse it
 
     check(EngineSettings(dtype=dtype), "X", tensor_cores=True, time_product=card)
 

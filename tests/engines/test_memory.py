@@ -1,4 +1,4 @@
-"""Memory: it does not grow with the number of batches, and a batch too large for it is halved."""
+"""Memory does not grow with the number of batches, and a batch that does not fit is halved."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import psutil
 import pytest
 import torch
 
-from benchmarks import random_models, synthetic_audio
+from benchmarks.material import random_models, synthetic_audio
 from deployments.core.chunks import Chunk, ChunkRunner
 from deployments.core.types import SAMPLE_RATE_HZ, Hints
 from deployments.engines.packed import Rows
-from deployments.engines.paraformer import Paraformer
+from deployments.engines.paraformer.engine import Paraformer
 from deployments.engines.protocols import EngineSettings
 from tests.engines.conftest import Case
 
 NO_HINTS = Hints()
-FRAMES_PER_S = 100  # of the features, the largest thing there is
-ROOM_S = 5.0  # padded seconds that the pretended memory holds
+FRAMES_PER_S = 100  # of the features, the largest allocation
+ROOM_S = 5.0  # padded seconds that fit into the fake memory
 
 
 class SmallMemory(Paraformer):
-    """Raises what torch raises as soon as a batch is larger than the room."""
+    """Raises torch's out-of-memory error for a batch that is larger than the room."""
 
     refused: int = 0
 
@@ -77,20 +77,22 @@ def test_a_segment_that_never_fits_is_the_only_one_lost(case: Case) -> None:
     assert str(result.recognitions[1].error).endswith("OutOfMemory")
 
 
+def resident_after_1000_batches(engine: Paraformer, rng: np.random.Generator) -> int:
+    """The resident bytes of this process after 1000 more batches of random lengths."""
+    voice = synthetic_audio.voice(20_000, seed=1)
+    for _ in range(1000):
+        lengths = rng.integers(1600, 8000, rng.integers(1, 4))
+        engine.transcribe([voice[: int(n)] for n in lengths], NO_HINTS)
+    gc.collect()
+    return int(psutil.Process().memory_info().rss)
+
+
 @pytest.mark.slow
 def test_memory_does_not_grow_from_batch_1000_to_10000(tmp_path: Path) -> None:
     engine = Paraformer(random_models.write_paraformer(tmp_path), EngineSettings())
     rng = np.random.default_rng(1)
-    voice = synthetic_audio.voice(20_000, seed=1)
-    process = psutil.Process()
-    resident: list[int] = []
 
-    for _ in range(10):
-        for _ in range(1000):
-            lengths = rng.integers(1600, 8000, rng.integers(1, 4))
-            engine.transcribe([voice[: int(n)] for n in lengths], NO_HINTS)
-        gc.collect()
-        resident.append(process.memory_info().rss)
+    resident = [resident_after_1000_batches(engine, rng) for _ in range(10)]
 
     assert max(resident[1:]) <= 1.02 * resident[0]
 

@@ -1,4 +1,4 @@
-"""What only a GPU can show: real memory, and the same words as on a CPU. `pytest -m gpu`."""
+"""Tests that need a GPU: real memory, and the same words as on a CPU (`pytest -m gpu`)."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import synthetic_audio
-from benchmarks.recordings import shuffled_meeting
+from benchmarks.material import synthetic_audio
+from benchmarks.material.recordings import shuffled_meeting
 from deployments.core.chunks import Chunk, ChunkRunner
 from deployments.core.errors import ModelUnavailable, OutOfMemory
 from deployments.core.types import MarkedWord, PunctuationTask
-from deployments.engines import cif
 from deployments.engines.calibration import CudaMemory, cuda_budget_ms
-from deployments.engines.ct_transformer import CtTransformer
+from deployments.engines.ct_transformer.engine import CtTransformer
 from deployments.engines.device import MIB
-from deployments.engines.fsmn_vad import FsmnVad
-from deployments.engines.paraformer import Paraformer
+from deployments.engines.fsmn_vad.engine import FsmnVad
+from deployments.engines.paraformer import cif
+from deployments.engines.paraformer.engine import Paraformer
 from deployments.engines.protocols import EngineSettings
 from tests.engines.conftest import Case
+from tests.engines.paraformer.test_precision import NO_HINTS, agreement
 from tests.engines.reference import differences
-from tests.engines.test_precision import NO_HINTS, agreement
 
 pytestmark = [
     pytest.mark.gpu,
@@ -86,10 +86,10 @@ def test_calls_that_are_prepared_while_others_run_read_the_same(case: Case) -> N
 def test_a_batch_waits_for_the_card_twice(
     case: Case, monkeypatch: pytest.MonkeyPatch, doubt: float
 ) -> None:
-    """As CUDA counts it; `test_host_waits` says the same of a card made of the CPU."""
+    """CUDA counts the waits. `test_host_waits` counts them on a fake card."""
     engine = Paraformer(case.model_dir, ON_GPU)
     monkeypatch.setattr(cif, "DOUBT", doubt)
-    engine.read(case.audios[:12], NO_HINTS)  # what is loaded on first use may wait
+    engine.read(case.audios[:12], NO_HINTS)  # the first use loads libraries and may wait
 
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -163,7 +163,7 @@ def test_after_out_of_memory_only_the_weights_are_held(case: Case) -> None:
     with pytest.raises(OutOfMemory):
         engine.transcribe(audios, NO_HINTS)
 
-    assert torch.cuda.memory_reserved() <= held + 20 * MIB  # a block of cuBLAS's
+    assert torch.cuda.memory_reserved() <= held + 20 * MIB  # cuBLAS keeps a block
 
 
 def test_a_calibrated_budget_fits_its_share_and_is_kept(case: Case, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_calibrated_budget_fits_its_share_and_is_kept(case: Case, tmp_path: Pa
     assert cuda_budget_ms(engine, settings, tmp_path) == pytest.approx(budget_ms, rel=0.05)
     assert len(list(tmp_path.iterdir())) == 1
     n_items = min(budget_ms, 3_600_000) // 60_000
-    engine.rehearse(n_items, 60_000)  # raises OutOfMemory where the budget is too large
+    engine.rehearse(n_items, 60_000)  # raises OutOfMemory if the budget is too large
 
 
 def test_a_fraction_smaller_than_the_context_is_refused(case: Case) -> None:

@@ -1,3 +1,5 @@
+"""The fake hub that the tests of weights download from."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -10,6 +12,6 @@ from tests.weights.samples import CONTENTS, REPO
 
 @pytest.fixture
 def hub() -> Iterator[FakeHub]:
-    """Both hubs, with the tiny model in them."""
+    """Both hubs, which hold the tiny model."""
     with serving(FakeHub(repos={REPO: dict(CONTENTS)})) as hub:
         yield hub

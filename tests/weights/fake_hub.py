@@ -1,4 +1,4 @@
-"""A ModelScope and a Hugging Face on loopback, with their real URL shapes, that can misbehave."""
+"""A fake ModelScope and Hugging Face on loopback, with the real URLs, that can misbehave."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from deployments.weights.download import USER_AGENT
 from deployments.weights.settings import Endpoints
 
 COMMIT = "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00"
-_LARGE_SUFFIXES = (".pt", ".bin", ".onnx")  # what git-lfs holds, behind a redirect to a CDN
+_LARGE_SUFFIXES = (".pt", ".bin", ".onnx")  # files in git-lfs, which redirect to a CDN
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A request for a file's content: which, from where on, and how many bytes were sent."""
+    """A request for a file's content: its path, its range, and the number of bytes sent."""
 
     path: str
     range: str | None
@@ -30,23 +30,24 @@ class Seen:
 
 @dataclass
 class FakeHub:
-    """The repositories, what was asked of them, and what to do wrong.
+    """The repositories, the requests so far, and how the hub is to misbehave.
 
-    `cut_after`: the next answers stop after so many bytes of content and hang up.
-    `statuses`: the next answers are these HTTP errors. `stall_after`: every content answer stops
-    there and keeps the connection open.
+    `cut_after`: the next longer responses end after these numbers of bytes, and the hub hangs up.
+    `statuses`: the next responses are these HTTP errors. `stall_after`: every file's content stops
+    after this number of bytes, and the connection stays open.
     """
 
     repos: dict[str, dict[str, bytes]] = field(default_factory=dict)
     url: str = ""
     asked: list[str] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
+    tokens: list[str | None] = field(default_factory=list)  # each request's Authorization
     cut_after: list[int] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     stall_after: int | None = None
     resumes: bool = True
-    says_length: bool = True  # else the end of the content is the end of the connection
-    announced_sha256: str | None = None  # in place of the true one, in both listings
+    says_length: bool = True  # otherwise the content ends with the connection
+    announced_sha256: str | None = None  # of large files, in place of the true one
     released: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -56,8 +57,9 @@ class FakeHub:
     def content_requests(self, path: str) -> list[Seen]:
         return [seen for seen in self.seen if seen.path == path]
 
-    def sha256(self, content: bytes) -> str:
-        return self.announced_sha256 or hashlib.sha256(content).hexdigest()
+    def sha256(self, path: str, content: bytes) -> str:
+        told = self.announced_sha256 if path.endswith(_LARGE_SUFFIXES) else None
+        return told or hashlib.sha256(content).hexdigest()
 
     def modelscope_listing(self, repo: str, revision: str) -> dict[str, Any]:
         entries = [
@@ -65,7 +67,7 @@ class FakeHub:
                 "Name": path.rsplit("/", 1)[-1],
                 "Path": path,
                 "Revision": revision,
-                "Sha256": self.sha256(content),
+                "Sha256": self.sha256(path, content),
                 "Size": len(content),
                 "Type": "blob",
             }
@@ -79,7 +81,7 @@ class FakeHub:
         for path, content in self.repos[repo].items():
             entry: dict[str, Any] = {"rfilename": path, "size": len(content), "blobId": "0" * 40}
             if path.endswith(_LARGE_SUFFIXES):
-                entry["lfs"] = {"sha256": self.sha256(content), "size": len(content)}
+                entry["lfs"] = {"sha256": self.sha256(path, content), "size": len(content)}
             siblings.append(entry)
         return {"id": repo, "sha": COMMIT, "siblings": siblings}
 
@@ -94,11 +96,11 @@ class _Server(ThreadingHTTPServer):
         self.hub = hub
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        return  # a client that was killed
+        return  # a killed client is no error
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers as the hub that its server is for."""
+    """Answers requests as the hub of its server."""
 
     server: _Server
     protocol_version = "HTTP/1.1"
@@ -112,9 +114,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.headers.get("User-Agent") != USER_AGENT:
-            # Another process on this machine that still looks for the port's last owner.
+            # Another process on this machine may still ask for the port's former owner.
             return self._json(404, {})
         self.hub.asked.append(self.path)
+        self.hub.tokens.append(self.headers.get("Authorization"))
         if self.hub.statuses:
             return self._json(self.hub.statuses.pop(0), {"Message": "as told"})
         url = urlsplit(self.path)
@@ -151,7 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Location", f"{self.hub.url}/cdn/{repo}/{path}")
         self.send_header("X-Repo-Commit", COMMIT)
         self.send_header("X-Linked-Size", str(len(content)))
-        self.send_header("X-Linked-ETag", f'"{self.hub.sha256(content)}"')
+        self.send_header("X-Linked-ETag", f'"{self.hub.sha256(path, content)}"')
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -190,7 +193,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _allowed(self, n_bytes: int) -> int:
         if self.hub.stall_after is not None:
             return min(n_bytes, self.hub.stall_after)
-        return min(n_bytes, self.hub.cut_after.pop(0)) if self.hub.cut_after else n_bytes
+        cut = self.hub.cut_after and self.hub.cut_after[0] < n_bytes
+        return self.hub.cut_after.pop(0) if cut else n_bytes
 
 
 @contextmanager

@@ -1,9 +1,12 @@
-"""A small model for tests: contents that pass every structural check, and catalogue entries."""
+"""A tiny model for tests: files that pass every structural check, and catalogue entries."""
 
 from __future__ import annotations
 
 import hashlib
 import random
+from pathlib import Path
+
+import pytest
 
 from deployments.weights.settings import Limits
 from deployments.weights.sources import HuggingFace, Model, ModelScope, Source, WantedFile
@@ -11,7 +14,7 @@ from deployments.weights.sources import HuggingFace, Model, ModelScope, Source, 
 REPO = "iic/tiny_vad"
 CHECKPOINT_BYTES = 3_000_000
 
-# 0x80 is how a checkpoint of the old format starts.
+# A checkpoint of the old format starts with 0x80.
 CONTENTS = {
     "model.pt": b"\x80" + random.Random(7).randbytes(CHECKPOINT_BYTES - 1),
     "config.yaml": b"model: FsmnVADStreaming\n",
@@ -19,6 +22,7 @@ CONTENTS = {
 }
 MODELSCOPE = ModelScope(REPO, "v2.0.4")
 HUGGING_FACE = HuggingFace(REPO, "main")
+BOTH = pytest.mark.parametrize("source", [MODELSCOPE, HUGGING_FACE], ids=["modelscope", "hf"])
 
 
 def sha256(content: bytes) -> str:
@@ -38,7 +42,7 @@ def catalog_of(model: Model) -> dict[str, Model]:
 
 
 def quick_limits() -> Limits:
-    """Short waits, and no pause between tries."""
+    """Short timeouts, and no pause between tries."""
     return Limits(
         connect_s=2.0,
         stall_s=0.5,
@@ -48,3 +52,11 @@ def quick_limits() -> Limits:
         tries=3,
         sleep_s=lambda seconds: None,
     )
+
+
+def write_model(directory: Path, **contents: bytes) -> Path:
+    """The directory, made with these files. `__` in a name stands for a dot."""
+    directory.mkdir(parents=True)
+    for name, content in contents.items():
+        (directory / name.replace("__", ".")).write_bytes(content)
+    return directory

@@ -1,10 +1,12 @@
+"""Every entry of the catalogue is complete, and its docstring is true."""
+
 from __future__ import annotations
 
 import re
 
 import pytest
 
-from deployments.engines.protocols import ENGINES
+from deployments.engines.families import ENGINES
 from deployments.weights import catalog
 from deployments.weights.catalog import CATALOG, pinned
 from deployments.weights.local import FUNASR_CLASSES
@@ -36,11 +38,12 @@ def test_every_hash_is_a_sha256(model: Model) -> None:
 
 @EVERY_MODEL
 def test_the_catalogue_s_docstring_says_truly_how_each_model_is_pinned(model: Model) -> None:
-    by_hash, mixed, by_revision = re.split(r"\nPinned by ", f"\n{catalog.__doc__}")[1:]
+    how_pinned = (catalog.__doc__ or "").partition("Where the hashes come from")[0]
+    by_hash, mixed, by_revision = how_pinned.split("\n- ")[1:]
     n_pinned = sum(bool(file.sha256) for file in model.files)
-    paragraph = {0: by_revision, len(model.files): by_hash}.get(n_pinned, mixed)
+    item = {0: by_revision, len(model.files): by_hash}.get(n_pinned, mixed)
 
-    assert f"`{model.name}`" in paragraph
+    assert f"`{model.name}`" in item
 
 
 def test_a_path_on_two_lines_may_have_either_content() -> None:

@@ -1,3 +1,5 @@
+"""The commands of `python -m deployments.weights`."""
+
 from __future__ import annotations
 
 import json
@@ -20,7 +22,7 @@ def run(*arguments: str | Path) -> Result:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    """A cache whose fsmn-vad was recorded and has the wrong content."""
+    """A cache with an fsmn-vad that has a record and the wrong content."""
     directory = tmp_path / "models" / "fsmn-vad"
     directory.mkdir(parents=True)
     for name, content in {**CONTENTS, "configuration.json": b"{}"}.items():

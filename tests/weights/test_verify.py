@@ -1,3 +1,5 @@
+"""The checks on a single file, and the record of a download."""
+
 from __future__ import annotations
 
 import io

@@ -1,0 +1,4 @@
+"""CT-Transformer: punctuation marks for recognised words.
+
+May import `core` and the files that all engines share.
+"""

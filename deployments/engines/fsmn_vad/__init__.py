@@ -1,0 +1,4 @@
+"""FSMN-VAD: where speech is in a recording.
+
+May import `core` and the files that all engines share.
+"""
