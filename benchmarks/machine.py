@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from cluster.planning.placement import Node, auto_pools
 from deployments.config import Pool
@@ -66,8 +67,12 @@ def environment(defaults: Mapping[str, str]) -> Iterator[None]:
 
 
 def free_port() -> int:
-    """A port of loopback that no process listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A port of loopback that no process listens on.
+
+    It lies below the ports that Linux gives to outgoing connections (from 32768), and above those
+    of Ray's workers (to 19999). Another process would else take the port before its user does.
+    """
+    for port in random.sample(range(20_000, 32_000), 100):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError("100 ports of loopback are taken.")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import ray
 
+from benchmarks.machine import free_port
 from benchmarks.material.model_files import asr_tokens, punctuation_tokens
 from benchmarks.material.random_models import write_paraformer, write_punctuation, write_vad
 from deployments.config import AppConfig
@@ -33,12 +33,6 @@ class Service(Living):
 
 
 SHARED: pytest.StashKey[Service] = pytest.StashKey()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")

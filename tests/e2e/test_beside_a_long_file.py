@@ -10,11 +10,11 @@ import httpx
 import numpy as np
 import pytest
 
+from benchmarks.machine import free_port
 from benchmarks.material.recordings import wav_bytes
 from benchmarks.material.synthetic_audio import voice
 from deployments.config import AppConfig
 from deployments.serve import running
-from tests.e2e.conftest import free_port
 from tests.e2e.test_bad_input import PATH
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.machine import free_port
 from benchmarks.material.recordings import wav_bytes
 from benchmarks.material.synthetic_audio import voice
 from deployments.config import AppConfig
 from deployments.serve import running
-from tests.e2e.conftest import free_port
 from tests.e2e.test_bad_input import PATH
 
 CHROMIUM = shutil.which("chromium")

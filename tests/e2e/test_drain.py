@@ -13,9 +13,9 @@ import numpy as np
 import psutil
 import pytest
 
+from benchmarks.machine import free_port
 from benchmarks.material.recordings import wav_bytes
 from benchmarks.material.synthetic_audio import voice
-from tests.e2e.conftest import free_port
 from tests.e2e.test_bad_input import PATH
 from tests.e2e.test_serve_command import serving, wait_for_line
 

@@ -12,13 +12,13 @@ import pytest
 import ray
 from ray import serve
 
+from benchmarks.machine import free_port
 from deployments.api.ingress import Ingress
 from deployments.app import _deployment
 from deployments.config import IngressSettings, Limits
 from deployments.core.types import Delta, Done, StreamEvent, TranscribeOptions, Transcript, Upload
 from tests.clients.fakes import ENGINE
 from tests.core.transcripts import PARAFORMER
-from tests.e2e.conftest import free_port
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

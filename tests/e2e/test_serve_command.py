@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.conftest import free_port
+from benchmarks.machine import free_port
 
 pytestmark = pytest.mark.ray
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from ray import serve
 
+from benchmarks.machine import free_port
 from benchmarks.material.recordings import wav_bytes
 from benchmarks.material.synthetic_audio import voice
 from deployments.config import AppConfig
 from deployments.deploy import deploy
 from deployments.dispatcher import running_replicas
 from deployments.serve import running
-from tests.e2e.conftest import free_port
 from tests.e2e.test_bad_input import PATH
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
