@@ -12,7 +12,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from deployments.outgoing.allowed import Allowed, allowed
+from deployments.service_settings import Fetch, JobsSettings, Storage
 from deployments.settings import (
     Cores,
     MaxOngoing,
@@ -186,32 +186,6 @@ class Limits(Settings):
     """With true an unknown field gets a 400; else the `warnings` header of the answer names it."""
 
 
-class Fetch(Settings):
-    """Recordings that the service fetches from a URL, which the field `url` of a request names."""
-
-    enabled: bool = False
-    """With true the service fetches URLs. With false a request with a `url` gets a 400."""
-
-    allow_hosts: tuple[str, ...] = ()
-    """Hosts of your own network that URLs may name: `files.corp` (80, 443) or `minio:9000`."""
-
-    allow_networks: tuple[str, ...] = ()
-    """Networks, such as `10.20.0.0/16`, whose addresses count as public ones do."""
-
-    timeout_s: float = Field(300.0, gt=0)
-    """Seconds to fetch one recording, redirects included. A request that meets it gets a 504."""
-
-    @property
-    def allowed(self) -> Allowed:
-        """Where URLs may lead."""
-        return allowed(self.allow_hosts, self.allow_networks)
-
-    @model_validator(mode="after")
-    def _can_be_read(self) -> Fetch:
-        _ = self.allowed  # raises ValueError
-        return self
-
-
 class IngressSettings(Replicas):
     """The HTTP front, one replica or more behind Serve's proxies."""
 
@@ -260,6 +234,12 @@ class AppConfig(Settings):
 
     fetch: Fetch = Fetch()
     """Recordings from URLs."""
+
+    storage: Storage = Storage()
+    """Where jobs and keys are kept."""
+
+    jobs: JobsSettings = JobsSettings()
+    """The deployment that works at transcription jobs."""
 
     notes: tuple[str, ...] = ()
     """Sentences for users, which /v1/models shows."""

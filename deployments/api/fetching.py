@@ -17,10 +17,11 @@ import httpcore
 from starlette.datastructures import UploadFile
 
 from deployments.api.uploads import IN_MEMORY_BYTES
-from deployments.config import Fetch, Limits
+from deployments.config import Limits
 from deployments.core.errors import FetchFailed, TimedOut, UploadTooLarge, UrlRefused
 from deployments.outgoing.guard import CONNECT_TIMEOUT_S, Guard, connections
 from deployments.outgoing.urls import Target, parsed, redirected
+from deployments.service_settings import Fetch
 
 MAX_REDIRECTS = 3
 REDIRECTS = (301, 302, 303, 307, 308)

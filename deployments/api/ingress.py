@@ -24,7 +24,7 @@ from deployments.api.application import App
 from deployments.api.fetching import Fetcher, fetcher_for
 from deployments.api.form import Form, read_form
 from deployments.api.openapi import document
-from deployments.config import Fetch, Limits
+from deployments.config import Limits
 from deployments.core.errors import (
     AsrError,
     BadRequest,
@@ -49,6 +49,7 @@ from deployments.core.wire import to_error_body, to_sse
 from deployments.request.calls import for_arrays
 from deployments.request.deadline import within
 from deployments.request.stored import NotHere
+from deployments.service_settings import Fetch
 
 logger = logging.getLogger("ray.serve")
 

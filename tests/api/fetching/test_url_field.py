@@ -12,9 +12,10 @@ import pytest
 from deployments.api.fetching import fetcher_for
 from deployments.api.ingress import Front, create_app
 from deployments.api.openapi import document
-from deployments.config import Fetch, Limits
+from deployments.config import Limits
 from deployments.core.types import StoredUpload, Upload
 from deployments.request.stored import mapped
+from deployments.service_settings import Fetch
 from tests.api.senders import left
 from tests.clients.fakes import ENGINE, FakeHandle, FakeRouter
 from tests.core.media.encode import a_file

@@ -1,0 +1,1 @@
+"""The database of jobs, keys and usage: SQLite, or PostgreSQL for many nodes."""
