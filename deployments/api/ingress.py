@@ -46,7 +46,7 @@ from deployments.core.types import (
     Upload,
 )
 from deployments.core.wire import to_error_body, to_sse
-from deployments.request.calls import for_arrays
+from deployments.request.calls import broke, for_arrays
 from deployments.request.deadline import within
 from deployments.request.stored import NotHere
 from deployments.service_settings import Fetch
@@ -55,13 +55,7 @@ logger = logging.getLogger("ray.serve")
 
 HEALTH_TIMEOUT_S = 5.0
 BUSY_RETRY_S = 5.0
-UNAVAILABLE = (
-    AioRpcError,
-    BackPressureError,
-    DeploymentUnavailableError,
-    RayActorError,
-    TimeoutError,
-)
+UNAVAILABLE = (BackPressureError, DeploymentUnavailableError, RayActorError, TimeoutError)
 
 
 @serve.ingress()
@@ -111,9 +105,8 @@ class Front:
             raise self._draining  # before the upload is read
         try:
             return await self._transcribe(request, new_request_id())
-        except RayTaskError as error:
-            if isinstance(error.cause, Draining):
-                self._draining = error.cause
+        except Draining as error:  # by gRPC as it is, else as a RayTaskError of this kind too
+            self._draining = error.cause if isinstance(error, RayTaskError) else error
             raise
 
     async def _transcribe(self, request: Request, request_id: str) -> Response:
@@ -252,7 +245,7 @@ def create_app(front: Front, cors_origins: Sequence[str] = ()) -> Starlette:
             Route("/openapi.json", front.openapi),
         ],
         exception_handlers={
-            **dict.fromkeys((Exception, AsrError, RayTaskError, *UNAVAILABLE), _error),
+            **dict.fromkeys((Exception, AioRpcError, AsrError, RayTaskError, *UNAVAILABLE), _error),
             HTTPException: _http_error,
             ClientDisconnect: _gone,
         },
@@ -265,7 +258,7 @@ def as_asr_error(error: Exception) -> AsrError:
         return error.cause
     if isinstance(error, AsrError):
         return error
-    if isinstance(error, UNAVAILABLE):
+    if isinstance(error, UNAVAILABLE) or broke(error):
         logger.warning("A stage was not available: %s", type(error).__name__)
         return Overloaded(BUSY_RETRY_S)
     logger.error("An unexpected error.", exc_info=error)

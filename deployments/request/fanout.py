@@ -31,7 +31,9 @@ from deployments.request.orders import answers, first_ones_first, report, result
 logger = logging.getLogger("ray.serve")
 
 REPORTS_TIMEOUT_S = 2.0
-QUIET_S = 0.2  # while every segment is under way, only copies of late chunks can be ordered
+# While every segment is under way, few orders can come: copies of late chunks, and segments anew
+# whose replica died, if another request reports the death first.
+QUIET_S = 0.2
 CLEANING: set[asyncio.Task[None]] = set()  # keeps tasks alive, which the event loop does not
 
 
@@ -74,8 +76,10 @@ async def fan_out(
                 yield fresh
         yield {}
     finally:
-        # A task of its own: a second cancellation (a timeout, then the client) ends only the
-        # waiting for the cleaning and not the cleaning itself.
+        # A task of its own: a second cancellation (a timeout, then the client) ends the waiting
+        # for the cleaning and not the cleaning itself. Serve then cancels the calls that the
+        # request has in flight. If one of them was to tell the dispatcher of the end, the
+        # dispatcher forgets the request by itself (dispatcher.FORGET_AFTER_S).
         cleaning = asyncio.create_task(_clean_up(work, reading, source))
         CLEANING.add(cleaning)
         cleaning.add_done_callback(CLEANING.discard)
@@ -151,7 +155,10 @@ class _Work:
         In the background, so that a slow dispatcher does not delay an answer.
         """
         finished, self._finished = self._finished, []
-        self.reports |= {asyncio.create_task(_tell(r, self._calls)) for r in finished}
+        for one in finished:
+            telling = asyncio.create_task(_tell(one, self._calls))
+            self.reports.add(telling)
+            telling.add_done_callback(self.reports.discard)
 
     def ask_for_orders(self) -> None:
         """Keeps one call for orders open, by which the dispatcher also sees that we live."""
@@ -199,7 +206,9 @@ class _Work:
             await asyncio.wait_for(self._urgent.wait(), QUIET_S)
         if self._told_coming_ms != self._coming_ms:
             await self._submit({})
-        return [] if self._ordered else await self._calls.orders(self._request)
+        if self._ordered or self.forgotten:  # either is dealt with at once
+            return []
+        return await self._calls.orders(self._request)
 
     async def _submit(self, lengths_ms: Mapping[int, int]) -> None:
         again, self.submitted = self.submitted, True
@@ -245,7 +254,10 @@ async def in_background(
     """The same answers, read from the source at once, so that a slow reader keeps no pool idle.
 
     Answers that came while the reader was busy are joined. The second of the pair tells which are
-    the last. Closing this closes the source, or waits for it where it has told all its answers.
+    the last. In the queue, {} is the sign of the end. `fan_out` yields it after its last answers,
+    and one is put here too when the source has ended or has raised. What the source raises is
+    raised here, after the answers that came before. Closing this closes the source, or waits for
+    it where it has told all its answers.
     """
     queue: asyncio.Queue[dict[int, Answer]] = asyncio.Queue()
 
@@ -265,7 +277,8 @@ async def in_background(
             are_last = {} in came
             failed = pumping.done() and pumping.exception() is not None
             answers = {i: answer for some in came for i, answer in some.items()}
-            yield answers, are_last and not failed
+            if answers or not (are_last and failed):  # a refused request has no item
+                yield answers, are_last and not failed
         await pumping
     finally:
         if not are_last:
