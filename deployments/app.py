@@ -21,7 +21,8 @@ from deployments.core.scheduler.planning import PoolSpec
 from deployments.dispatcher import Dispatcher
 from deployments.engines.families import asr_info
 from deployments.engines.protocols import EngineSettings
-from deployments.request.router import Router, RouterPlan
+from deployments.request.plan import RouterPlan
+from deployments.request.router import Router
 from deployments.resolve import cluster_nodes, family_of, resolve
 from deployments.settings import Replicas
 from deployments.stages.asr import Asr, Tuning

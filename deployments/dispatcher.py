@@ -105,7 +105,12 @@ class Dispatcher:
         beside()
 
     async def submit(
-        self, request: str, lengths_ms: dict[int, int], again: bool, coming_ms: int
+        self,
+        request: str,
+        lengths_ms: dict[int, int],
+        again: bool,
+        coming_ms: int,
+        background: bool = False,
     ) -> tuple[bool, list[Order | GiveUp]]:
         """Takes the segments; returns whether the request was known here, and its new orders.
 
@@ -120,7 +125,7 @@ class Dispatcher:
         if drains and arrived_s(request) > drains:
             raise Draining(DRAIN_RETRY_S)
         self._mailboxes.setdefault(request, _Mailbox())
-        self._do(Submit(request, lengths_ms, again, coming_ms))
+        self._do(Submit(request, lengths_ms, again, coming_ms, background=background))
         self._accepted_s += sum(lengths_ms.values()) / 1000
         return known, self._mailboxes[request].take()
 
@@ -173,6 +178,7 @@ class Dispatcher:
             "waiting_audio_s": self._scheduler.waiting_s,
             "queue_s": self._scheduler.queue_s(),
             "interactive_queue_s": self._scheduler.queue_s(interactive=True),
+            "background_queue_s": self._scheduler.queue_s(background=True),
             "draining": self._drains_since_s > 0,
         }
 

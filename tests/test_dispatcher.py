@@ -64,9 +64,16 @@ class ThroughDispatcher(InProcessCalls):
         self.dispatcher = new_dispatcher()
 
     async def submit(
-        self, request: str, lengths_ms: Mapping[int, int], *, again: bool, coming_ms: int
+        self,
+        request: str,
+        lengths_ms: Mapping[int, int],
+        *,
+        again: bool,
+        coming_ms: int,
+        background: bool,
     ) -> tuple[bool, list[Order | GiveUp]]:
-        return await self.dispatcher.submit(request, dict(lengths_ms), again, coming_ms)
+        lengths = dict(lengths_ms)
+        return await self.dispatcher.submit(request, lengths, again, coming_ms, background)
 
     async def orders(self, request: str) -> list[Order | GiveUp] | None:
         return await self.dispatcher.orders(request)

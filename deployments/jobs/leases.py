@@ -81,29 +81,32 @@ class Leases:
         async with self._engine.begin() as connection:
             await self._fenced(connection, lease, values)
 
-    async def plan(self, lease: Lease, rows: list[dict[str, Any]], *, is_all: bool) -> None:
+    async def plan(
+        self, lease: Lease, rows: list[dict[str, Any]], *, is_all: bool, **values: Any
+    ) -> None:
         """Keeps the segments that the VAD found. Raises LeaseLost."""
         async with self._engine.begin() as connection:
-            await self._fenced(connection, lease, {"is_planned": True} if is_all else {})
+            await self._fenced(connection, lease, {"is_planned": is_all, **values})
             if rows:
                 key = {"job": lease.job, "number": lease.number}
                 await connection.execute(sa.insert(segments), [key | row for row in rows])
 
     async def keep(
-        self, lease: Lease, column: str, found: Mapping[int, str], **values: Any
+        self, lease: Lease, answers: Mapping[int, str], finals: Mapping[int, str], **values: Any
     ) -> None:
-        """Writes the column `answer` or `final` of some segments. Raises LeaseLost."""
+        """Writes the answers and the final texts of some segments. Raises LeaseLost."""
         async with self._engine.begin() as connection:
             await self._fenced(connection, lease, values)
-            if found:
-                written = (
-                    sa.update(segments)
-                    .where(segments.c.job == lease.job, segments.c.number == lease.number)
-                    .where(segments.c.index == sa.bindparam("at"))
-                    .values({column: sa.bindparam("text")})
-                )
-                rows = [{"at": index, "text": text} for index, text in found.items()]
-                await connection.execute(written, rows)
+            for column, found in (("answer", answers), ("final", finals)):
+                if found:
+                    written = (
+                        sa.update(segments)
+                        .where(segments.c.job == lease.job, segments.c.number == lease.number)
+                        .where(segments.c.index == sa.bindparam("at"))
+                        .values({column: sa.bindparam("text")})
+                    )
+                    rows = [{"at": index, "text": text} for index, text in found.items()]
+                    await connection.execute(written, rows)
 
     async def forget(self, lease: Lease, **values: Any) -> None:
         """Removes what is known of the file's segments. Raises LeaseLost."""

@@ -67,7 +67,13 @@ class Calls(Protocol):
         self, pool: str, replica: str, samples: Audio, lengths: Sequence[int], hints: Hints
     ) -> ChunkResult: ...
     async def submit(
-        self, request: str, lengths_ms: Mapping[int, int], *, again: bool, coming_ms: int
+        self,
+        request: str,
+        lengths_ms: Mapping[int, int],
+        *,
+        again: bool,
+        coming_ms: int,
+        background: bool,
     ) -> tuple[bool, list[Order | GiveUp]]: ...
     async def orders(self, request: str) -> list[Order | GiveUp] | None: ...
     async def finished(self, report: Finished) -> None: ...
@@ -119,9 +125,9 @@ class HandleCalls:
         raise Overloaded(BUSY_RETRY_S)
 
     async def punctuate(self, task: PunctuationTask) -> PunctuationStep:
-        assert self._punctuation is not None
         is_small = len(task.carry) + len(task.words) <= SMALL_WORDS
         handle = self._punctuation if is_small else self._long_punctuation
+        assert handle is not None
         remote = handle.punctuate.remote
         step: PunctuationStep = await self._again(remote, "punctuation", task)
         return step
@@ -153,7 +159,13 @@ class HandleCalls:
             await asyncio.sleep(FULL_PAUSE_S)
 
     async def submit(
-        self, request: str, lengths_ms: Mapping[int, int], *, again: bool, coming_ms: int
+        self,
+        request: str,
+        lengths_ms: Mapping[int, int],
+        *,
+        again: bool,
+        coming_ms: int,
+        background: bool,
     ) -> tuple[bool, list[Order | GiveUp]]:
         """Whether the dispatcher knew the request already, and its new orders.
 
@@ -163,7 +175,7 @@ class HandleCalls:
         refuses the request.
         """
         remote = self._dispatcher.submit.remote
-        arguments = (request, dict(lengths_ms), again, coming_ms)
+        arguments = (request, dict(lengths_ms), again, coming_ms, background)
         known, orders = await self._again(remote, "dispatcher", *arguments)
         return known, orders
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence, Set
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from typing import Any
 
 from deployments.core.errors import AsrError
@@ -43,8 +43,14 @@ async def fan_out(
     audio: Audio,
     hints: Hints,
     calls: Calls,
+    *,
+    known: Mapping[int, Answer] | None = None,
+    background: bool = False,
 ) -> AsyncGenerator[dict[int, Answer]]:
     """Answers by segment index, as they come. Every segment of `source` is answered exactly once.
+
+    Segments whose answers are `known` are answered with those, and are not recognised again.
+    A request in the `background` goes behind all others, and is not refused.
 
     No answers, {}, are the last item. What this does after them no answer has to wait for.
 
@@ -53,7 +59,7 @@ async def fan_out(
     refuses, and whatever the source raises. Closing the generator, or cancelling its task, closes
     the source, cancels every call in flight and ends the request at the dispatcher.
     """
-    work = _Work(request, audio, hints, calls)
+    work = _Work(request, audio, hints, calls, known or {}, background)
     reading: asyncio.Task[list[Segment] | None] | None = asyncio.create_task(_next(source))
     try:
         while reading or work.missing:
@@ -64,7 +70,7 @@ async def fan_out(
             if reading in done:
                 segments = reading.result()
                 reading = None if segments is None else asyncio.create_task(_next(source))
-                await work.take_segments(segments)
+                found |= await work.take_segments(segments)
             if work.forgotten:
                 await work.submit_again(found)
             found = work.send() | found  # an answer counts more than a loss
@@ -89,8 +95,17 @@ async def fan_out(
 class _Work:
     """The state of `fan_out` for one request: missing segments, and calls in flight."""
 
-    def __init__(self, request: str, audio: Audio, hints: Hints, calls: Calls) -> None:
+    def __init__(
+        self,
+        request: str,
+        audio: Audio,
+        hints: Hints,
+        calls: Calls,
+        known: Mapping[int, Answer],
+        background: bool,
+    ) -> None:
         self._request, self._audio, self._hints, self._calls = request, audio, hints, calls
+        self._known, self._background = known, background
         self._segments: list[Segment] = []
         self._coming_ms = 0  # the most audio that the source may still yield
         self._told_coming_ms = 0  # what the dispatcher knows of it
@@ -104,15 +119,21 @@ class _Work:
         self.submitted = False
         self.forgotten = False  # by the dispatcher, since the last `submit_again`
 
-    async def take_segments(self, segments: Sequence[Segment] | None) -> None:
-        """Submits the segments that the source yielded. None means that the source has ended."""
-        if segments is None:
-            self._coming_ms = 0
-        elif segments:
-            self._segments += segments
-            self.missing |= {segment.index: segment for segment in segments}
-            self._coming_ms = len(self._audio) // SAMPLES_PER_MS - segments[-1].end_ms
-            await self._submit({s.index: s.n_ms for s in segments})
+    async def take_segments(self, segments: Sequence[Segment] | None) -> dict[int, Answer]:
+        """Submits the segments that the source yielded. None means that the source has ended.
+
+        Returns the answers that are known already.
+        """
+        if not segments:
+            self._coming_ms = self._coming_ms if segments is not None else 0
+            return {}
+        self._segments += segments
+        self.missing |= {segment.index: segment for segment in segments}
+        self._coming_ms = len(self._audio) // SAMPLES_PER_MS - segments[-1].end_ms
+        found = {s.index: self._known[s.index] for s in segments if s.index in self._known}
+        if unknown := {s.index: s.n_ms for s in segments if s.index not in found}:
+            await self._submit(unknown)
+        return found
 
     async def take_results(self, done: Set[asyncio.Task[Any]]) -> dict[int, Answer]:
         """The answers of the chunks that are done. Tells the dispatcher which were lost."""
@@ -214,7 +235,11 @@ class _Work:
         again, self.submitted = self.submitted, True
         self._told_coming_ms = self._coming_ms
         known, ordered = await self._calls.submit(
-            self._request, lengths_ms, again=again, coming_ms=self._coming_ms
+            self._request,
+            lengths_ms,
+            again=again,
+            coming_ms=self._coming_ms,
+            background=self._background,
         )
         self._ordered += ordered
         self.forgotten |= again and not known
@@ -246,41 +271,3 @@ async def _tell(report: Finished, calls: Calls) -> None:
         await calls.finished(report)
     except AsrError as error:
         logger.warning("The dispatcher did not take a report: %s", error)
-
-
-async def in_background(
-    source: AsyncGenerator[dict[int, Answer]],
-) -> AsyncGenerator[tuple[dict[int, Answer], bool]]:
-    """The same answers, read from the source at once, so that a slow reader keeps no pool idle.
-
-    Answers that came while the reader was busy are joined. The second of the pair tells which are
-    the last. In the queue, {} is the sign of the end. `fan_out` yields it after its last answers,
-    and one is put here too when the source has ended or has raised. What the source raises is
-    raised here, after the answers that came before. Closing this closes the source, or waits for
-    it where it has told all its answers.
-    """
-    queue: asyncio.Queue[dict[int, Answer]] = asyncio.Queue()
-
-    async def pump() -> None:
-        async with aclosing(source):
-            async for answers in source:
-                queue.put_nowait(answers)
-
-    pumping = asyncio.create_task(pump())
-    pumping.add_done_callback(lambda _: queue.put_nowait({}))  # also when the source raises
-    are_last = False
-    try:
-        while not are_last:
-            came = [await queue.get()]
-            while not queue.empty():
-                came.append(queue.get_nowait())
-            are_last = {} in came
-            failed = pumping.done() and pumping.exception() is not None
-            answers = {i: answer for some in came for i, answer in some.items()}
-            if answers or not (are_last and failed):  # a refused request has no item
-                yield answers, are_last and not failed
-        await pumping
-    finally:
-        if not are_last:
-            pumping.cancel()
-        await asyncio.gather(pumping, return_exceptions=True)

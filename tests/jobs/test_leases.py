@@ -57,7 +57,7 @@ def test_an_overtaken_worker_can_write_nothing(in_database: Run) -> None:
         for writing in (
             dead.prolong(old),
             dead.plan(old, row, is_all=True),
-            dead.keep(old, "answer", {0: "x"}),
+            dead.keep(old, {0: "x"}, {}),
             dead.forget(old),
             dead.complete(old),
             dead.fail(old, "c", "m"),
@@ -66,7 +66,7 @@ def test_an_overtaken_worker_can_write_nothing(in_database: Run) -> None:
             with pytest.raises(LeaseLost):
                 await writing
         await alive.plan(new, row, is_all=True)
-        await alive.keep(new, "final", {0: "text"})
+        await alive.keep(new, {}, {0: "text"})
         return new, await store.finals(name, 0, 0)
 
     new, finals = in_database(work)

@@ -24,7 +24,7 @@ from deployments.core.types import (
     TranscribeOptions,
 )
 from deployments.request import fanout
-from deployments.request.fanout import in_background
+from deployments.request.ahead import in_background
 from deployments.request.router import Pipeline
 from tests.request.harness import (
     ONE_REPLICA,
@@ -178,7 +178,7 @@ def test_what_a_dispatcher_forgot_is_submitted_before_it_is_asked_for_orders(
 def test_a_report_that_was_told_is_not_kept() -> None:
     async def kept() -> int:
         calls = fake_calls()
-        work = fanout._Work("request", np.ones(16_000, np.int16), Hints(), calls)
+        work = fanout._Work("request", np.ones(16_000, np.int16), Hints(), calls, {}, False)
         answered: asyncio.Future[ChunkResult] = asyncio.Future()
         answered.set_result(ChunkResult((Recognition(""),), "only#0", "fake", 1000, 1.0))
         work.under_way = {answered: Order(1, "request", "only", (0,), (1,))}  # type: ignore[dict-item]
