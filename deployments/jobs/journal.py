@@ -6,6 +6,7 @@ are removed, and the work begins anew.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Mapping, Sequence
@@ -44,7 +45,7 @@ class SqlJournal:
 
     async def before(self, audio: Audio) -> Before:
         duration_ms = len(audio) // SAMPLES_PER_MS
-        peaks = json.dumps(peaks_of(audio)).encode()
+        peaks = await asyncio.to_thread(lambda: json.dumps(peaks_of(audio)).encode())
         await self._objects.put(peaks_key(self._lease.job, self._lease.number), peaks)
         file, rows = await self._rows()
         if file.basis != self._basis:
@@ -52,15 +53,12 @@ class SqlJournal:
             await self._leases.forget(self._lease, **values)
             return Before()
         await self._leases.prolong(self._lease, duration_ms=duration_ms)
-        self._lengths_ms = {row.index: row.end_ms - row.start_ms for row in rows}
+        known = [Segment(row.at, row.start_ms, row.end_ms) for row in rows]
+        self._lengths_ms = {segment.index: segment.n_ms for segment in known}
         self._n_told = sum(row.final is not None for row in rows)
-        answers = {row.index: ANSWER.validate_json(row.answer) for row in rows if row.answer}
+        answers = {row.at: ANSWER.validate_json(row.answer) for row in rows if row.answer}
         self._done_ms = sum(self._lengths_ms[index] for index in answers)
-        return Before(
-            segments=tuple(Segment(row.index, row.start_ms, row.end_ms) for row in rows),
-            is_all=file.is_planned,
-            answers=answers,
-        )
+        return Before(segments=known, is_all=file.is_planned, answers=answers)
 
     async def planned(self, segments: Sequence[Segment], *, is_all: bool) -> None:
         self._lengths_ms |= {segment.index: segment.n_ms for segment in segments}
@@ -83,10 +81,12 @@ class SqlJournal:
         )
         self._n_told += len(fresh)
 
-    async def _rows(self) -> tuple[sa.Row[Any], Sequence[sa.Row[Any]]]:
+    async def _rows(self) -> tuple[Any, Sequence[Any]]:
         job, number = self._lease.job, self._lease.number
         mine = sa.select(files).where(files.c.job == job, files.c.number == number)
-        known = sa.select(segments).where(segments.c.job == job, segments.c.number == number)
+        at = segments.c.index.label("at")  # a row has a method `index`
+        columns = (at, segments.c.start_ms, segments.c.end_ms, segments.c.answer, segments.c.final)
+        known = sa.select(*columns).where(segments.c.job == job, segments.c.number == number)
         async with self._engine.begin() as connection:
             file = (await connection.execute(mine)).one()
             rows = (await connection.execute(known.order_by(segments.c.index))).all()

@@ -40,16 +40,20 @@ class Leases:
     def __init__(self, engine: AsyncEngine, worker: str, *, lease_s: float) -> None:
         self._engine, self._worker, self._lease_s = engine, worker, lease_s
 
+    async def waits(self) -> bool:
+        """Whether some file can be taken."""
+        async with self._engine.begin() as connection:
+            found = await connection.execute(sa.select(files.c.job).where(_is_free()).limit(1))
+            return found.first() is not None
+
     async def take(self) -> Lease | None:
         """The next file: by priority, then by age. A file whose worker has died counts too.
 
         A worker that dies counts as a failure of the file, because the file may be the reason.
         """
-        waits = sa.and_(files.c.state == QUEUED, files.c.not_before_s <= now_s())
-        is_left = sa.and_(files.c.state == PROCESSING, files.c.lease_until_s < now_s())
         chosen = (
             sa.select(files.c.job, files.c.number)
-            .where(sa.or_(waits, is_left))
+            .where(_is_free())
             .order_by(files.c.priority.desc(), files.c.created_s, files.c.job, files.c.number)
             .limit(1)
             .with_for_update(skip_locked=True)
@@ -170,3 +174,10 @@ class Leases:
         )
         if (await connection.execute(mine)).rowcount != 1:
             raise LeaseLost
+
+
+def _is_free() -> sa.ColumnElement[bool]:
+    """Whether a file waits, or its worker has died."""
+    waits = sa.and_(files.c.state == QUEUED, files.c.not_before_s <= now_s())
+    is_left = sa.and_(files.c.state == PROCESSING, files.c.lease_until_s < now_s())
+    return sa.or_(waits, is_left)
