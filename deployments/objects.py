@@ -17,7 +17,10 @@ from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import GCSStore, LocalStore, ObjectStore, S3Store
 
 from deployments.core.errors import StorageFailed
+from deployments.service_settings import Storage
+from deployments.storage import data_dir
 
+FOLDER = "objects"
 PIECE_BYTES = 8 * 1024 * 1024  # of a recording, in memory at a time
 RETRY_S = 30.0
 
@@ -108,6 +111,13 @@ def _remove_empty(folder: Path) -> None:
     for path, _, _ in os.walk(folder, topdown=False):
         with suppress(OSError):
             Path(path).rmdir()
+
+
+def open_objects(storage: Storage) -> Objects:
+    """The objects of the service: in the bucket of the configuration, or in its folder of data."""
+    if storage.objects_url is not None:
+        return bucket_objects(storage.objects_url)
+    return folder_objects(data_dir(storage) / FOLDER)
 
 
 def folder_objects(folder: Path) -> Objects:

@@ -65,16 +65,9 @@ class ThroughDispatcher(InProcessCalls):
         self.dispatcher = new_dispatcher()
 
     async def submit(
-        self,
-        request: str,
-        lengths_ms: Mapping[int, int],
-        *,
-        again: bool,
-        coming_ms: int,
-        background: bool,
+        self, request: str, lengths_ms: Mapping[int, int], **more: Any
     ) -> tuple[bool, list[Order | GiveUp]]:
-        lengths = dict(lengths_ms)
-        return await self.dispatcher.submit(request, lengths, again, coming_ms, background)
+        return await self.dispatcher.submit(request, dict(lengths_ms), **more)
 
     async def orders(self, request: str) -> list[Order | GiveUp] | None:
         return await self.dispatcher.orders(request)

@@ -21,8 +21,8 @@ from starlette.routing import Route
 
 from deployments.api import warned
 from deployments.api.application import App
-from deployments.api.fetching import Fetcher, fetcher_for
 from deployments.api.form import Form, read_form
+from deployments.api.jobs.endpoints import job_routes
 from deployments.api.openapi import document
 from deployments.config import Limits
 from deployments.core.errors import (
@@ -48,8 +48,9 @@ from deployments.core.types import (
 from deployments.core.wire import to_error_body, to_sse
 from deployments.request.calls import broke, for_arrays
 from deployments.request.deadline import within
+from deployments.request.fetching import Fetcher, fetcher_for
 from deployments.request.stored import NotHere
-from deployments.service_settings import Fetch
+from deployments.service_settings import Fetch, JobsSettings, Storage
 
 logger = logging.getLogger("ray.serve")
 
@@ -69,6 +70,9 @@ class Ingress:
         limits: Limits,
         cors_origins: Sequence[str] = (),
         fetch: Fetch | None = None,
+        jobs: DeploymentHandle[Any] | None = None,
+        jobs_settings: JobsSettings | None = None,
+        storage: Storage | None = None,
     ) -> None:
         self._cors_origins = cors_origins
         nearby = DeploymentHandle[Any](router.deployment_name, router.app_name)
@@ -77,8 +81,12 @@ class Ingress:
         fetcher = fetcher_for(fetch, limits)
         self._front = Front(router, engine, limits, nearby=nearby, fetcher=fetcher)
 
+        self._routes = job_routes(
+            jobs, engine, limits, fetch or Fetch(), jobs_settings or JobsSettings(), storage
+        )
+
     def __serve_build_asgi_app__(self) -> Starlette:
-        return create_app(self._front, self._cors_origins)
+        return create_app(self._front, self._cors_origins, self._routes)
 
 
 class Front:
@@ -232,8 +240,10 @@ async def _sse(
     yield "data: [DONE]\n\n"
 
 
-def create_app(front: Front, cors_origins: Sequence[str] = ()) -> Starlette:
-    """The Starlette application with the endpoints."""
+def create_app(
+    front: Front, cors_origins: Sequence[str] = (), more: Sequence[Route] = ()
+) -> Starlette:
+    """The Starlette application with the endpoints, and with `more` of them."""
     return App(
         cors_origins,
         routes=[
@@ -243,6 +253,7 @@ def create_app(front: Front, cors_origins: Sequence[str] = ()) -> Starlette:
             Route("/healthz", front.healthz),
             Route("/readyz", front.readyz),
             Route("/openapi.json", front.openapi),
+            *more,
         ],
         exception_handlers={
             **dict.fromkeys((Exception, AioRpcError, AsrError, RayTaskError, *UNAVAILABLE), _error),

@@ -4,6 +4,7 @@
     +-- BadRequest             a field, a value, an option             400
     |   +-- UnknownModel                                               404
     |   +-- UrlRefused         a URL that is not fetched               400
+    |   +-- JobsOff            the service takes no jobs              404
     |   +-- UnknownJob         no such job, or another key's           404
     |   +-- Conflict           the job is not in the state for this    409
     +-- InvalidAudio           empty, broken, no sound track           400
@@ -78,6 +79,10 @@ class UnknownJob(BadRequest):
     @property
     def message(self) -> str:
         return f"There is no job {self.args[0]!r} here."
+
+
+class JobsOff(BadRequest):
+    """The service takes no jobs. The message names the setting that turns them on."""
 
 
 class Conflict(BadRequest):

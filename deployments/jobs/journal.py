@@ -17,11 +17,11 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from deployments.core.jobs.objects import peaks_key
 from deployments.core.segments import Answer
 from deployments.core.types import SAMPLES_PER_MS, Audio, Segment, TranscriptSegment
 from deployments.database.tables import files, segments
 from deployments.jobs.leases import Lease, Leases
-from deployments.jobs.places import peaks_key
 from deployments.objects import Objects
 from deployments.request.journal import Before
 

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from deployments.core.jobs import COMPLETED, ENDED, FAILED, PROCESSING, QUEUED
+from deployments.core.jobs.model import COMPLETED, ENDED, FAILED, PROCESSING, QUEUED
 from deployments.database.connection import now_s
 from deployments.database.tables import files, jobs, segments
 from deployments.jobs.settling import settle

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from deployments.core.errors import UnknownJob
-from deployments.core.jobs import Json
+from deployments.core.jobs.model import Json
 from deployments.database.connection import now_s
 from deployments.database.tables import attempts, deliveries, secrets
 from deployments.jobs.signing import key_of, new_secret
@@ -68,7 +68,8 @@ class Outbox:
             .returning(deliveries)
         )
         async with self._engine.begin() as connection:
-            return (await connection.execute(taken)).first()
+            row: sa.Row[Any] | None = (await connection.execute(taken)).first()
+            return row
 
     async def fill(self, delivery: str, body: str) -> None:
         """Keeps the body, which every attempt then sends unchanged."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from deployments.core.jobs import ENDED, job_state, new_id
+from deployments.core.jobs.model import ENDED, job_state, new_id
 from deployments.database.connection import now_s
 from deployments.database.tables import deliveries, files, jobs
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from deployments.core.errors import BadRequest, Conflict, LimitExceeded, UnknownJob
-from deployments.core.jobs import (
+from deployments.core.jobs.model import (
     CANCELED,
     OPEN,
     QUEUED,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deployments.core.jobs import COMPLETED, FAILED, QUEUED, Json
+from deployments.core.jobs.model import COMPLETED, FAILED, QUEUED, Json
 from deployments.jobs.store import Row
 
 
@@ -74,17 +74,18 @@ def _done_ms(file: Row) -> float:
         return float(file.duration_ms or 0)
     if not file.is_planned or not file.speech_ms or file.duration_ms is None:
         return float(file.done_ms)
-    return float(file.done_ms) * max(file.duration_ms, file.speech_ms) / file.speech_ms
+    return float(file.done_ms * max(file.duration_ms, file.speech_ms) / file.speech_ms)
 
 
 def _sum(parts: Sequence[Any]) -> float | None:
-    return None if any(part is None for part in parts) else float(sum(parts))
+    known: list[float] = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
 
 
 def _expected_end_s(files: Sequence[Row], outlook: Outlook) -> float | None:
     """When the last file will have ended. None if a length or a speed is not known yet."""
     still_open = [file for file in files if file.finished_s is None]
-    left_ms = _sum([None if f.duration_ms is None else f.duration_ms for f in still_open])
+    left_ms = _sum([file.duration_ms for file in still_open])
     if not still_open or left_ms is None or outlook.ahead_ms is None or outlook.speed <= 0:
         return None
     left_ms -= sum(_done_ms(file) for file in still_open)

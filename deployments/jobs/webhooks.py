@@ -18,7 +18,7 @@ import httpcore
 import sqlalchemy as sa
 
 from deployments.core.errors import AsrError, UrlRefused
-from deployments.core.jobs import Json
+from deployments.core.jobs.model import Json
 from deployments.jobs.outbox import Outbox, Outcome
 from deployments.jobs.signing import headers
 from deployments.outgoing.guard import CONNECT_TIMEOUT_S, Guard, connections

@@ -29,11 +29,11 @@ from deployments.core.errors import (
     TimedOut,
 )
 from deployments.core.formats import detailed, to_json
+from deployments.core.jobs.objects import audio_key, result_key
 from deployments.core.types import Done, TranscribeOptions, Transcript
 from deployments.core.wire import to_error_body
 from deployments.jobs.journal import SqlJournal
 from deployments.jobs.leases import Lease, LeaseLost, Leases
-from deployments.jobs.places import audio_key, result_key
 from deployments.jobs.store import OPTIONS, Store, file_of
 from deployments.objects import NoObject, Objects
 from deployments.request.router import Pipeline

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from deployments.core.jobs import NewFile
+from deployments.core.jobs.model import NewFile
 from deployments.jobs.leases import Lease, LeaseLost, Leases
 from deployments.jobs.store import Store
 from tests.jobs.conftest import opened

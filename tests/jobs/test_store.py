@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from deployments.core.errors import BadRequest, Conflict, LimitExceeded, UnknownJob
-from deployments.core.jobs import NewFile, NewJob, Query, new_id
+from deployments.core.jobs.model import NewFile, NewJob, Query, new_id
 from deployments.core.types import Hints, TranscribeOptions
 from deployments.jobs.store import OPTIONS, Store
 

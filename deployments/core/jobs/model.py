@@ -70,6 +70,15 @@ def new_id(kind: str) -> str:
     return f"{kind}_{text.lower()}"
 
 
+def created_s(name: str) -> float:
+    """When the id was made, in seconds since 1970. 0 for a text that is no id."""
+    try:
+        raw = base64.b32hexdecode(name.rpartition("_")[2].upper().encode("ascii"))
+    except ValueError:
+        return 0.0
+    return int.from_bytes(raw[:6], "big") / 1000
+
+
 def job_state(files: list[State] | tuple[State, ...]) -> State:
     """The state of a job whose files have these states. It is completed only if all of them are."""
     if not all(state in ENDED for state in files):
