@@ -45,7 +45,7 @@ logger = logging.getLogger("ray.serve")
 POLL_S = 0.3  # how often a worker looks for a file
 BEAT_S = 0.5  # how often it sees whether its job was canceled
 TROUBLE_PAUSE_S = 2.0  # after the database failed
-FIRST_RETRY_S, RETRY_FACTOR = 5.0, 4.0
+FIRST_RETRY_S, RETRY_FACTOR, LONGEST_RETRY_S = 5.0, 4.0, 600.0
 PASSES = (Overloaded, TimedOut, FetchFailed)  # such a failure may not come again
 JOURNAL_VERSION = 1  # counts up when the same recording would be cut or recognised otherwise
 
@@ -160,16 +160,18 @@ class Worker:
             await self._fail(lease, error)
         except NoObject:
             await self._leases.fail(lease, "recording_lost", "The stored recording is gone.")
-        except Exception as error:
+        except Exception:
             logger.exception("An attempt at file %s of %s failed.", lease.number, lease.job)
-            await self._perhaps_again(lease, AsrError(f"The service failed: {error!r}"))
+            await self._perhaps_again(
+                lease, AsrError("The service failed. Its log has the details.")
+            )
 
     async def _perhaps_again(self, lease: Lease, error: AsrError) -> None:
         """Lets the file wait for another attempt, or ends it after too many."""
         if lease.n_failures + 1 >= self._settings.max_attempts:
             await self._fail(lease, error)
         else:
-            wait_s = FIRST_RETRY_S * RETRY_FACTOR**lease.n_failures
+            wait_s = min(FIRST_RETRY_S * RETRY_FACTOR**lease.n_failures, LONGEST_RETRY_S)
             await self._again(lease, wait_s, failed=True)
 
     async def _again(self, lease: Lease, wait_s: float, *, failed: bool) -> None:
