@@ -66,6 +66,7 @@ class Jobs:
         engine = connect(url)
         await migrate(engine)
         self._settings, self._objects = settings, open_objects(storage)
+        await self._objects.mark()
         self._store = Store(engine, max_waiting=settings.max_waiting)
         self._outbox = Outbox(engine)
         self._calls = HandleCalls(**calls_arguments)

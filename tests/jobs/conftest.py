@@ -23,9 +23,11 @@ Work = Callable[[AsyncEngine], Awaitable[T]]
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[AsyncEngine]:
     engine = connect(url)
-    await migrate(engine)
-    yield engine
-    await engine.dispose()
+    try:
+        await migrate(engine)
+        yield engine
+    finally:
+        await engine.dispose()
 
 
 @pytest.fixture

@@ -83,6 +83,7 @@ def _in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_module, "POLL_S", 0.01)
     monkeypatch.setattr(worker_module, "BEAT_S", 0.05)
     monkeypatch.setattr(worker_module, "FIRST_RETRY_S", 0.01)
+    monkeypatch.setattr("deployments.objects.RETRY_S", 0.2)
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,7 @@ async def worked(worker: Worker, until: Callable[[], Any]) -> None:
         await asyncio.wait_for(until(), PATIENCE_S)
     finally:
         running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
         await worker.stop()
 
 
@@ -347,6 +349,41 @@ def test_a_canceled_job_frees_the_pools_within_a_second(tmp_path: Path) -> None:
             return took_s
 
     assert asyncio.run(run()) < 1.0
+
+
+@pytest.mark.parametrize("goes", ["at first", "at the end"])
+def test_a_job_goes_on_when_its_storage_is_back(tmp_path: Path, goes: str) -> None:
+    folder, away = tmp_path / "objects", tmp_path / "away"
+
+    async def run() -> tuple[str, int]:
+        objects = folder_objects(folder)
+        async with opened(f"sqlite:///{tmp_path / 'state.db'}") as engine:
+            job = await submitted(engine, objects, voice(21_000, seed=1))
+
+            def recognise(batch: Sequence[Audio], hints: Hints) -> list[Recognition]:
+                if goes == "at the end" and folder.exists() and not away.exists():
+                    folder.rename(away)
+                return _other(batch, hints)
+
+            if goes == "at first":
+                folder.rename(away)
+            calls = InProcessCalls(lambda _: SPANS, recognise, _unmarked, ONE_REPLICA)
+            working = worker_on(engine, Leases(engine, "w", lease_s=60), objects, calls)
+            state: list[Json] = []
+
+            async def until() -> None:
+                while not state:
+                    await asyncio.sleep(1.0)
+                    row, _ = await Store(engine, max_waiting=9).find(job, None)
+                    assert row.state != "failed"
+                    if away.exists():
+                        away.rename(folder)
+                    state.append(await ended(engine, job))
+
+            await worked(working, until)
+            return state[0]["state"], state[0]["file"].n_failures
+
+    assert asyncio.run(run()) == ("completed", 0)
 
 
 def test_what_a_crash_leaves_is_swept_away_and_nothing_else(tmp_path: Path) -> None:
