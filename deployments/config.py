@@ -12,7 +12,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from deployments.service_settings import Fetch, JobsSettings, Storage
+from deployments.service_settings import Fetch, JobsSettings, KeysSettings, Storage
 from deployments.settings import (
     Cores,
     MaxOngoing,
@@ -237,6 +237,9 @@ class AppConfig(Settings):
 
     storage: Storage = Storage()
     """Where jobs and keys are kept."""
+
+    keys: KeysSettings = KeysSettings()
+    """Who may use the service."""
 
     jobs: JobsSettings = JobsSettings()
     """The deployment that works at transcription jobs."""

@@ -11,6 +11,9 @@
     |   +-- Draining           the service is being stopped
     +-- TimedOut               a stage met its timeout                 504
     +-- FetchFailed            another server did not send its file    424
+    +-- Unauthorized           no key, or none that is valid           401
+    +-- Forbidden              the key is not for this                 403
+    +-- LimitExceeded          a limit of the key is reached           429
     +-- EngineFailed           the model failed on this input          500
     |   +-- OutOfMemory        a batch did not fit the device
     +-- ModelUnavailable       weights missing or wrong; at start-up
@@ -142,6 +145,32 @@ class FetchFailed(AsrError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
+
+
+class Unauthorized(AsrError):
+    """The request has no API key, or one that is not valid here."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
+class Forbidden(AsrError):
+    """The API key is valid, but not for what the request asks."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
+class LimitExceeded(AsrError):
+    """A limit of the API key is reached. It allows the next request after `retry_after_s`."""
+
+    def __init__(self, limit: str, retry_after_s: float) -> None:
+        super().__init__(limit, retry_after_s)
+        self.limit, self.retry_after_s = limit, retry_after_s
+
+    @property
+    def message(self) -> str:
+        return f"This key is limited to {self.limit}. Try again in {self.retry_after_s:.0f} s."
 
 
 class EngineFailed(AsrError):

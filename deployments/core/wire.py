@@ -19,10 +19,13 @@ from deployments.core.errors import (
     BadRequest,
     EngineFailed,
     FetchFailed,
+    Forbidden,
     InvalidAudio,
+    LimitExceeded,
     ModelUnavailable,
     Overloaded,
     TimedOut,
+    Unauthorized,
     UnknownModel,
     UnsupportedContainer,
     UploadTooLarge,
@@ -45,6 +48,9 @@ STATUS: dict[type[AsrError], tuple[int, str]] = {
     # Not a 502: OpenAI's clients would fetch again at once, and load balancers would take the
     # service for broken, where only the server of a URL is.
     FetchFailed: (424, "fetch_failed"),
+    Unauthorized: (401, "invalid_api_key"),
+    Forbidden: (403, "permission_denied"),
+    LimitExceeded: (429, "rate_limit_exceeded"),
     EngineFailed: (500, "engine_failed"),
     ModelUnavailable: (503, "model_unavailable"),
     AsrError: (500, "internal_error"),
@@ -62,7 +68,7 @@ def to_error_body(error: AsrError) -> tuple[int, dict[str, str], Json]:
     row = next(kind for kind in type(error).__mro__ if kind in STATUS)
     status, code = STATUS[row]
     headers = {}
-    if isinstance(error, Overloaded):
+    if isinstance(error, (Overloaded, LimitExceeded)):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     body = {
         "message": str(error),
