@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from deployments.service_settings import Fetch, JobsSettings, KeysSettings, Storage
 from deployments.settings import (
@@ -201,6 +201,8 @@ class IngressSettings(Replicas):
 
 class AppConfig(Settings):
     """The whole application."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # a URL may hold a password
 
     models: Models = Models()
     """Which models are served."""

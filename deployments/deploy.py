@@ -24,8 +24,8 @@ POLICY = {"policy_function": "cluster.autoscaling:serve_policy"}
 def deploy(config: AppConfig, *, app_name: str, route_prefix: str = "/") -> None:
     """Returns once the application runs. Other applications of this Serve instance stay.
 
-    Raises ModelUnavailable and ValueError as `build` does, and RuntimeError with Serve's message if the
-    application cannot be started.
+    Raises ModelUnavailable and ValueError as `build` does, and RuntimeError with Serve's message
+    if the application cannot be started.
     """
     resolved, notes = resolve(config, cluster_nodes())
     keys = as_required(resolved.keys)  # the controller may run where no such variable is set

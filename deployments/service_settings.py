@@ -53,7 +53,7 @@ class Storage(Settings):
     node_labels: dict[str, str] = Field({})
     """Ray labels of the node that has `data_dir`. Needed where a cluster has several nodes."""
 
-    model_config = ConfigDict(hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True)  # for whoever reads this section alone
 
     @field_validator("database_url")
     @classmethod

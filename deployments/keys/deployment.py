@@ -32,11 +32,13 @@ RETRY_S = 5.0
 class Keys:
     """One instance. Times of permits are of its own clock."""
 
-    def __init__(self, settings: KeysSettings, storage: Storage) -> None:
+    def __init__(
+        self, settings: KeysSettings, storage: Storage, *, listen_s: float = LISTEN_S
+    ) -> None:
         self._sources = Sources(settings, storage)
         self._book = Book(time.monotonic, time.time)
         self._revision, self._secret = 0, ""
-        self._listens_until_s = time.monotonic() + LISTEN_S
+        self._listens_until_s = time.monotonic() + listen_s
         self._is_read, self._is_used = asyncio.Event(), asyncio.Event()
         self._failure = ""
         self._work: asyncio.Task[None] | None = None
@@ -83,6 +85,14 @@ class Keys:
             found += await store.usage_of(self._sources.database, key=key, since=since, until=until)
         names = await self._names()
         return [(one, names.get(one.key, "")) for one in _together(found)]
+
+    async def close(self) -> None:
+        """Writes what is not written yet, and leaves the database."""
+        if self._work is not None:
+            self._work.cancel()
+            await asyncio.wait([self._work])
+        await self._write()
+        await self._sources.close()
 
     async def _names(self) -> Mapping[str, str]:
         """The names of the keys, those that are revoked too."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import ray
-from ray.serve.config import DeploymentMode
 from ray.serve.context import _get_global_client
+
+NO_PROXY = "NoServer"  # a value of Serve's enumeration of strings
 
 
 def listening_host() -> str | None:
@@ -17,6 +18,6 @@ def listening_host() -> str | None:
     if not ray.is_initialized():
         return None
     client: Any = _get_global_client(raise_if_no_controller_running=False)
-    if client is None or client.http_config.location == DeploymentMode.NoServer:
+    if client is None or client.http_config.location == NO_PROXY:
         return None
     return str(client.http_config.host or "") or None

@@ -43,6 +43,10 @@ class Sources:
             database = await opened(self._storage, self._environ)
             self.database = database
 
+    async def close(self) -> None:
+        if self.database is not None:
+            await self.database.dispose()
+
     async def session_secret(self) -> str:
         """The secret that signs sessions. Without a database it is a new one each time."""
         if self.database is None:
