@@ -45,6 +45,8 @@ def _is_safe_again(error: Exception) -> bool | float:
     match error:
         case ModelUnavailable() | Unreached(retry_after_s=None):
             return True
-        case Overloaded() | LimitExceeded() | Unreached() if (error.retry_after_s or 0.0) <= MAX_RETRY_WAIT_S:
+        case Overloaded() | LimitExceeded() | Unreached() if (
+            error.retry_after_s or 0.0
+        ) <= MAX_RETRY_WAIT_S:
             return float(error.retry_after_s or 0.0)
     return False
