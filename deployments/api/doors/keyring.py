@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from deployments.api.doors import sessions
 from deployments.api.doors.rules import Shown
-from deployments.core.errors import AsrError, LimitExceeded, Overloaded, Unauthorized
+from deployments.core.errors import AsrError, LimitExceeded, Overloaded, TimedOut, Unauthorized
 from deployments.keys.messages import Left, Open, Told
 from deployments.keys.records import Key
 from deployments.keys.secrets import known
@@ -29,7 +29,8 @@ TIMEOUT_S = 5.0
 VALID_S = 60.0  # for how long the copy is used without a word of `Keys`
 READY_TIMEOUT_S = 5.0
 LEAVE_TIMEOUT_S = 1.0
-ATTEMPTS, PAUSE_S = 16, 0.5  # while a replica of `Keys` is replaced
+REPLACED_S = 20.0  # within which Serve replaces a replica of `Keys`
+PAUSE_S = 0.5
 RETRY_S = 5.0
 WRONG = "The API key is not valid here."
 MISSING = "An API key is needed, as the header `Authorization: Bearer sk-pc-...`."
@@ -111,8 +112,10 @@ class Keyring:
         return await self._again(self._handle.usage.remote, key, since, until)
 
     async def _again(self, remote: Callable[..., Any], *arguments: object) -> Any:
-        for _ in range(ATTEMPTS):
-            with suppress(ReplicaDied):
+        """The result of the call, which is tried again while a dead replica is being replaced."""
+        deadline_s = time.monotonic() + REPLACED_S
+        while time.monotonic() < deadline_s:
+            with suppress(ReplicaDied, TimedOut):
                 return await call(remote, *arguments, stage="keys", timeout_s=TIMEOUT_S)
             await asyncio.sleep(PAUSE_S)
         raise Overloaded(RETRY_S)
