@@ -47,6 +47,10 @@ BENCHMARKS = {
         "benchmarks.service.uploads:run",
         "Large uploads through the service: the memory of each process, for one and for several.",
     ),
+    "keys": Benchmark(
+        "benchmarks.service.keys:run",
+        "The check of an API key: its CPU time, and a request with a key that has limits.",
+    ),
     "punctuation": Benchmark(
         "benchmarks.engines.punctuation:run",
         "CT-Transformer against FunASR on one thread or a GPU: a batch of documents, a long one.",

@@ -16,13 +16,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import numpy as np
 import pytest
 import ray
 from ray import serve
 
 from benchmarks.machine import free_port
-from benchmarks.material.recordings import wav_bytes
+from benchmarks.material.recordings import shuffled_meeting, wav_bytes
 from clients.http import Client
 from deployments.config import AppConfig
 from deployments.core.errors import Unauthorized
@@ -40,7 +39,7 @@ PATH = "/v1/audio/transcriptions"
 CROWD = 50
 HALF_A_GB = 500_000_000
 PIECE = bytes(256 * 1024)
-TEN_S = wav_bytes(np.zeros(160_000, np.float32))
+TEN_S = wav_bytes(shuffled_meeting(10_000, seed=0))
 
 
 @dataclass
