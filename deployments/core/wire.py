@@ -57,6 +57,8 @@ STATUS: dict[type[AsrError], tuple[int, str]] = {
 }
 CLASS_OF = {code: kind for kind, (_, code) in STATUS.items()}
 
+# A longer Retry-After is ignored by OpenAI's clients, which would send the upload again at once.
+OPENAI_WAIT_S = 60.0
 OVERLOADED_STATUS = (429, 503)  # 429: a gateway that counts requests
 # For an answer without Retry-After, which comes from a proxy whose queue is full.
 DEFAULT_RETRY_AFTER_S = 1.0
@@ -70,6 +72,8 @@ def to_error_body(error: AsrError) -> tuple[int, dict[str, str], Json]:
     headers = {}
     if isinstance(error, (Overloaded, LimitExceeded)):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if isinstance(error, LimitExceeded) and error.retry_after_s > OPENAI_WAIT_S:
+        headers["x-should-retry"] = "false"
     body = {
         "message": str(error),
         "type": "invalid_request_error" if status < 500 else "server_error",

@@ -69,24 +69,22 @@ class Account:
         """Notes the request. Raises LimitExceeded. `today_s` counts from 1970, `now_s` does not."""
         if (wait := self._wait(now_s, today_s)) is not None:
             raise LimitExceeded(*wait)
-        self._permits[permit] = Permit(now_s, now_s, n_bytes, self._estimate_ms(n_bytes))
+        self._hold(permit, n_bytes, began_s=now_s, now_s=now_s)
 
     def learn(self, permit: str, n_bytes: int, *, age_s: float, now_s: float) -> None:
         """Notes that the request is open, also where this account has not let it in."""
         if permit in self._permits:
             self._permits[permit] = replace(self._permits[permit], told_s=now_s)
         else:
-            began_s = now_s - age_s
-            self._permits[permit] = Permit(began_s, now_s, n_bytes, self._estimate_ms(n_bytes))
+            self._hold(permit, n_bytes, began_s=now_s - age_s, now_s=now_s)
 
     def leave(self, permit: str, audio_ms: int, *, now_s: float, day: str) -> None:
         """Ends the request, and charges the audio that it had. The permit may be gone already."""
-        self._refill(now_s)
-        if self.limits.audio_s_per_minute is not None:
-            self._level_ms -= audio_ms
+        held = self._release(permit, now_s)
+        self._take(audio_ms, now_s)
         self._day_ms = audio_ms + (self._day_ms if day == self._day else 0.0)
         self._day = day
-        if (held := self._permits.pop(permit, None)) is None:
+        if held is None:
             return
         self._usual_hold_s += WEIGHT * (now_s - held.began_s - self._usual_hold_s)
         if audio_ms:
@@ -97,16 +95,32 @@ class Account:
     def forget(self, permit: str, now_s: float) -> None:
         """Drops a permit that its ingress no longer names, unless it was given just now."""
         if permit in self._permits and now_s - self._permits[permit].began_s > GRACE_S:
-            del self._permits[permit]
+            self._release(permit, now_s)
 
     def drop_silent(self, now_s: float) -> None:
         """Drops the permits of which nothing was heard."""
-        kept = {k: p for k, p in self._permits.items() if now_s - p.told_s <= SILENT_S}
-        self._permits = kept
+        for permit in [k for k, p in self._permits.items() if now_s - p.told_s > SILENT_S]:
+            self._release(permit, now_s)
 
     @property
     def _capacity_ms(self) -> float:
         return 1000 * (self.limits.audio_s_per_minute or 0.0)
+
+    def _hold(self, permit: str, n_bytes: int, *, began_s: float, now_s: float) -> None:
+        """The estimate is taken from the minute at once, which goes on to fill meanwhile."""
+        held_ms = self._estimate_ms(n_bytes)
+        self._permits[permit] = Permit(began_s, now_s, n_bytes, held_ms)
+        self._take(held_ms, now_s)
+
+    def _release(self, permit: str, now_s: float) -> Permit | None:
+        held = self._permits.pop(permit, None)
+        self._take(-held.held_ms if held else 0.0, now_s)
+        return held
+
+    def _take(self, audio_ms: float, now_s: float) -> None:
+        self._refill(now_s)
+        if self.limits.audio_s_per_minute is not None:
+            self._level_ms -= audio_ms
 
     def _refill(self, now_s: float) -> None:
         added_ms = self._capacity_ms / MINUTE_S * (now_s - self._at_s)
@@ -118,11 +132,12 @@ class Account:
 
     def _wait(self, now_s: float, today_s: float) -> tuple[str, float] | None:
         """The limit that is reached, and the seconds until it will allow the next request."""
-        limits, held_ms = self.limits, sum(one.held_ms for one in self._permits.values())
+        limits = self.limits
         if limits.max_concurrent is not None and self.n_open >= limits.max_concurrent:
             return f"{limits.max_concurrent} requests at a time", self._first_end_s(now_s)
         if limits.audio_s_per_day is not None:
             used_ms = self._day_ms if self._day == day_of(today_s) else 0.0
+            held_ms = sum(one.held_ms for one in self._permits.values())
             limit_ms = 1000 * limits.audio_s_per_day
             said = f"{limits.audio_s_per_day:g} s of audio a day"
             if used_ms >= limit_ms:
@@ -131,9 +146,8 @@ class Account:
                 return said, self._first_end_s(now_s)
         if limits.audio_s_per_minute is not None:
             self._refill(now_s)
-            missing_ms = held_ms - self._level_ms
-            if missing_ms >= 0:
-                wait_s = missing_ms / self._capacity_ms * MINUTE_S
+            if self._level_ms <= 0:
+                wait_s = -self._level_ms / self._capacity_ms * MINUTE_S
                 said = f"{limits.audio_s_per_minute:g} s of audio a minute"
                 return said, _at_least(wait_s + MARGIN_S)
         return None

@@ -76,6 +76,12 @@ def test_overload_tells_in_whole_seconds_when_to_try_again(
     assert headers == limited == {"Retry-After": header}
 
 
+def test_openai_s_clients_do_not_send_again_what_must_wait_for_long() -> None:
+    _, headers, _ = to_error_body(errors.LimitExceeded("60 s of audio a day", 61.0))
+
+    assert headers == {"Retry-After": "61", "x-should-retry": "false"}
+
+
 @pytest.mark.parametrize(
     "body",
     [

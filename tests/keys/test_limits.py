@@ -79,6 +79,29 @@ def test_many_at_once_do_not_pass_the_minute_together() -> None:
     assert len(list(key.entering())) == 6  # of 10 s each, by their bytes
 
 
+def test_the_minute_fills_while_requests_are_under_way() -> None:
+    key = Clocked(audio_s_per_minute=60)
+    list(key.entering())
+    key.at_s += 0.1
+    key.enter()  # with what has come since
+
+    refused = key.refused()
+    key.at_s += refused.retry_after_s
+
+    assert refused.retry_after_s == pytest.approx(9.9, abs=0.1)
+    assert key.enter()
+
+
+def test_a_request_that_had_less_than_its_estimate_gives_the_rest_back() -> None:
+    key = Clocked(audio_s_per_minute=60)
+    permits = list(key.entering())
+
+    for permit in permits:
+        key.leave(permit, audio_s=0)
+
+    assert len(list(key.entering())) == 6
+
+
 @pytest.mark.parametrize("name", ["audio_s_per_minute", "audio_s_per_day"])
 def test_the_first_recording_may_be_longer_than_the_whole_limit(name: str) -> None:
     key = Clocked(**{name: 60})

@@ -25,6 +25,7 @@ from deployments.request.calls import ReplicaDied, call
 logger = logging.getLogger("ray.serve")
 
 TELL_S = 2.0
+GATHER_S = 0.2  # in which charges of other requests come together
 TIMEOUT_S = 5.0
 VALID_S = 60.0  # for how long the copy is used without a word of `Keys`
 READY_TIMEOUT_S = 5.0
@@ -48,7 +49,7 @@ class Keyring:
         self._open: dict[str, tuple[str, int, float]] = {}  # permit -> key, bytes, since when
         self._unsaid: list[Left] = []  # ends that `Keys` has not heard of
         self._telling: asyncio.Task[None] | None = None
-        self._is_told = asyncio.Event()
+        self._is_told, self._is_charged = asyncio.Event(), asyncio.Event()
 
     async def ready(self) -> None:
         """Returns where the keys are known. Raises Overloaded where they are not."""
@@ -97,7 +98,9 @@ class Keyring:
         """Tells the end of a request at once where it had a permit, else soon."""
         had_permit = self._open.pop(left.permit, None) is not None
         if not had_permit:
-            self._unsaid += [left] if left.audio_ms else []
+            if left.audio_ms:
+                self._unsaid.append(left)
+                self._is_charged.set()
             return
         try:
             remote = self._handle.leave.remote
@@ -121,7 +124,7 @@ class Keyring:
         raise Overloaded(RETRY_S)
 
     async def _tell(self) -> None:
-        """Tells what is open and hears which keys there are, every two seconds."""
+        """Tells what is open and hears which keys there are, every two seconds and for charges."""
         while True:
             try:
                 await self._tell_once()
@@ -129,12 +132,15 @@ class Keyring:
                 logger.warning("The keys could not be asked for: %s", type(error).__name__)
                 await asyncio.sleep(PAUSE_S)
             else:
-                await asyncio.sleep(TELL_S)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._is_charged.wait(), TELL_S)
+                    await asyncio.sleep(GATHER_S)
 
     async def _tell_once(self) -> None:
         now_s = time.monotonic()
         held = {p: Open(k, n, now_s - since_s) for p, (k, n, since_s) in self._open.items()}
         unsaid, self._unsaid = self._unsaid, []
+        self._is_charged.clear()
         try:
             arguments = (self._ingress, held, unsaid, self._seen)
             remote = self._handle.tell.remote
