@@ -14,7 +14,8 @@ from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 
 from cluster.gpu_metrics import keep_sampling
 from cluster.profiles import replica_price
-from deployments.api.ingress import BUSY_RETRY_S, Ingress
+from deployments.api.failures import BUSY_RETRY_S
+from deployments.api.ingress import Ingress
 from deployments.config import AppConfig, Pool, PunctuationStage, Stage
 from deployments.core.batching import worthwhile_slack_ms
 from deployments.core.scheduler.planning import PoolSpec

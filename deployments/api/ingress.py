@@ -10,8 +10,7 @@ from typing import Any
 
 from grpc.aio import AioRpcError
 from ray import serve
-from ray.exceptions import RayActorError, RayTaskError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.exceptions import RayTaskError
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -21,6 +20,7 @@ from starlette.routing import Route
 
 from deployments.api import warned
 from deployments.api.application import App
+from deployments.api.failures import BUSY_RETRY_S, UNAVAILABLE, as_asr_error
 from deployments.api.form import Form, read_form
 from deployments.api.jobs.endpoints import job_routes
 from deployments.api.openapi import document
@@ -29,8 +29,6 @@ from deployments.core.errors import (
     AsrError,
     BadRequest,
     Draining,
-    EngineFailed,
-    Overloaded,
     TimedOut,
     UploadTooLarge,
 )
@@ -46,7 +44,7 @@ from deployments.core.types import (
     Upload,
 )
 from deployments.core.wire import to_error_body, to_sse
-from deployments.request.calls import broke, for_arrays
+from deployments.request.calls import for_arrays
 from deployments.request.deadline import within
 from deployments.request.fetching import Fetcher, fetcher_for
 from deployments.request.stored import NotHere
@@ -55,8 +53,6 @@ from deployments.service_settings import Fetch, JobsSettings, Storage
 logger = logging.getLogger("ray.serve")
 
 HEALTH_TIMEOUT_S = 5.0
-BUSY_RETRY_S = 5.0
-UNAVAILABLE = (BackPressureError, DeploymentUnavailableError, RayActorError, TimeoutError)
 
 
 @serve.ingress()
@@ -261,19 +257,6 @@ def create_app(
             ClientDisconnect: _gone,
         },
     )
-
-
-def as_asr_error(error: Exception) -> AsrError:
-    """The error that a client may see. Any foreign error is logged and told in a plain sentence."""
-    if isinstance(error, RayTaskError) and isinstance(error.cause, AsrError):
-        return error.cause
-    if isinstance(error, AsrError):
-        return error
-    if isinstance(error, UNAVAILABLE) or broke(error):
-        logger.warning("A stage was not available: %s", type(error).__name__)
-        return Overloaded(BUSY_RETRY_S)
-    logger.error("An unexpected error.", exc_info=error)
-    return EngineFailed("The service failed on this request. Its log has the details.")
 
 
 async def _error(request: Request, error: Exception) -> Response:
