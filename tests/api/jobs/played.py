@@ -108,7 +108,9 @@ class Played:
         self.pipeline = PlayedPipeline()
         self._storage = Storage(data_dir=folder)
         self._pages, self.fetch = pages, fetch
-        self._settings = JobsSettings(enabled=True, max_attempts=1, max_running=8, max_files=3)
+        self._settings = JobsSettings(
+            enabled=True, max_attempts=1, max_running=8, max_files=3, webhooks=True
+        )
         self._server: uvicorn.Server | None = None
 
     @contextmanager
