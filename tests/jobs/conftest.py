@@ -1,4 +1,4 @@
-"""A database with the tables, on SQLite and on PostgreSQL."""
+"""A database with the tables, on SQLite and on PostgreSQL; objects in a folder and in S3."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from deployments.database.connection import connect
 from deployments.database.migrate import migrate
 from tests.database.conftest import server, url
+from tests.jobs.stores import bucket, objects, s3_server
 
-__all__ = ["server", "url"]  # fixtures
+__all__ = ["bucket", "objects", "s3_server", "server", "url"]  # fixtures
 
 T = TypeVar("T")
 Work = Callable[[AsyncEngine], Awaitable[T]]
