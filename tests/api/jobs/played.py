@@ -12,10 +12,12 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryFile
+from types import SimpleNamespace
 from typing import Any, BinaryIO, cast
 
 import numpy as np
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.api.ingress import Front, create_app
 from deployments.api.jobs.endpoints import job_routes
@@ -140,7 +142,8 @@ class Played:
         jobs = Handle(PlayedJobs(engine, objects, self._settings))
         routes = job_routes(jobs, ENGINE, Limits(), self.fetch, self._settings, self._storage)
         app = create_app(Front(FakeHandle(FakeRouter()), ENGINE, Limits()), more=routes)
-        self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+        config = uvicorn.Config(_with_callers(app), port=0, log_level="warning")
+        self._server = uvicorn.Server(config)
         await self._server.serve()
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
@@ -168,6 +171,18 @@ class Played:
         file = cast(BinaryIO, TemporaryFile())  # noqa: SIM115 - the worker closes it
         file.write(BytesIO(self._pages[url]).read())
         return file
+
+
+def _with_callers(app: ASGIApp) -> ASGIApp:
+    """The application, where the key `none` is no key, and every other is its owner's name."""
+
+    async def called(scope: Scope, receive: Receive, send: Send) -> None:
+        key = dict(scope.get("headers", ())).get(b"authorization", b"").decode()[len("Bearer ") :]
+        if key not in ("", "none"):
+            scope.setdefault("state", {})["caller"] = SimpleNamespace(id=key)
+        await app(scope, receive, send)
+
+    return called
 
 
 async def _always() -> bool:

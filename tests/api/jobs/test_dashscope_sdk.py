@@ -115,6 +115,26 @@ def test_a_task_that_is_not_there_is_unknown() -> None:
     assert Transcription.cancel("nothing").code == "UnsupportedOperation"
 
 
+def test_another_key_s_task_is_not_there(
+    played: Played, recordings: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dashscope, "api_key", "key_1")
+    task = submitted(f"{recordings}/held.wav")
+    running(task)
+    monkeypatch.setattr(dashscope, "api_key", "key_2")
+
+    found = Transcription.fetch(task)
+    canceled = Transcription.cancel(task)
+    listed = Transcription.list().output
+
+    assert found.output.task_status == "UNKNOWN"
+    assert canceled.code == "UnsupportedOperation"
+    assert (listed["total"], listed["data"]) == (0, [])
+    monkeypatch.setattr(dashscope, "api_key", "key_1")
+    assert Transcription.fetch(task).output.task_status == "RUNNING"
+    assert Transcription.list().output["total"] == 1
+
+
 def test_tasks_are_listed_in_numbered_pages(recordings: str) -> None:
     good = submitted(f"{recordings}/a.wav").output.task_id
     mixed = submitted(f"{recordings}/a.wav", f"{recordings}/broken.wav").output.task_id
