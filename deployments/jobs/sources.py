@@ -9,7 +9,13 @@ from typing import BinaryIO, cast
 from urllib.parse import urlsplit
 
 from deployments.config import Limits
-from deployments.core.errors import FetchFailed, InvalidAudio, TimedOut, UploadTooLarge
+from deployments.core.errors import (
+    FetchFailed,
+    InvalidAudio,
+    StorageFailed,
+    TimedOut,
+    UploadTooLarge,
+)
 from deployments.objects import NoObject, Objects, bucket_objects
 from deployments.outgoing.bucket_urls import is_bucket_url
 from deployments.request.fetching import fetcher_for
@@ -46,7 +52,7 @@ class Sources:
         parts = urlsplit(url)
         root, key = f"{parts.scheme}://{parts.netloc}", parts.path.lstrip("/")
         if root not in self._buckets:
-            self._buckets[root] = bucket_objects(root)
+            self._buckets[root] = bucket_objects(root, is_ours=False)
         objects = self._buckets[root]
         file = cast(BinaryIO, TemporaryFile())  # noqa: SIM115 - the caller closes it
         try:
@@ -62,6 +68,9 @@ class Sources:
         except NoObject:
             file.close()
             raise FetchFailed("The bucket has no such object.") from None
+        except StorageFailed:  # it is the client's bucket: to wait for it has an end
+            file.close()
+            raise FetchFailed("The bucket cannot be read.") from None
         except BaseException:
             file.close()
             raise
