@@ -24,6 +24,7 @@ from deployments.api.application import App
 from deployments.api.fetching import Fetcher, fetcher_for
 from deployments.api.form import Form, read_form
 from deployments.api.openapi import document
+from deployments.api.page import files
 from deployments.config import Limits
 from deployments.core.errors import (
     AsrError,
@@ -250,6 +251,7 @@ def create_app(front: Front, cors_origins: Sequence[str] = ()) -> Starlette:
             Route("/healthz", front.healthz),
             Route("/readyz", front.readyz),
             Route("/openapi.json", front.openapi),
+            *files.ROUTES,
         ],
         exception_handlers={
             **dict.fromkeys((Exception, AsrError, RayTaskError, *UNAVAILABLE), _error),
