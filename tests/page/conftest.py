@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from benchmarks.machine import free_port
-from tests.page.fake_service import MEETING, Service, application
+from benchmarks.material.recordings import wav_bytes
+from deployments.core.types import SAMPLE_RATE_HZ
+from tests.page.fake_service import Service, application, samples
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed")
@@ -23,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SHOTS = ROOT / "build" / "screenshots"
 WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 360, "height": 740}
 RECORDED_S = 20
+ALLOWED = ["microphone", "clipboard-read", "clipboard-write"]
 
 Open = Callable[..., Any]
 
@@ -39,14 +42,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the microphone hears: the beginning of the sample meeting, as wav."""
-    import numpy as np
-
-    from benchmarks.material.recordings import wav_bytes
-    from deployments.core.media.decode import decode
-
-    audio = decode(np.fromfile(MEETING, np.uint8), channel=None, max_duration_s=3600)
     path = tmp_path_factory.mktemp("microphone") / "spoken.wav"
-    path.write_bytes(wav_bytes(audio[: RECORDED_S * 16_000]))
+    path.write_bytes(wav_bytes(samples()[: RECORDED_S * SAMPLE_RATE_HZ]))
     return path
 
 
@@ -108,7 +105,7 @@ def open_page(browser: Any, url: str, complaints: list[str]) -> Iterator[Open]:
 
     def opened(at: str = "", **options: Any) -> Any:
         chosen = {"locale": "zh-CN", "viewport": WIDE, "accept_downloads": True, **options}
-        context = browser.new_context(permissions=["microphone", "clipboard-read"], **chosen)
+        context = browser.new_context(permissions=ALLOWED, **chosen)
         contexts.append(context)
         context.set_default_timeout(15_000)
         page = context.new_page()

@@ -12,9 +12,11 @@ import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -24,6 +26,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.api.page import files
+from deployments.core.media.decode import decode
+from deployments.core.types import SAMPLE_RATE_HZ, Audio
 
 DATA = Path(__file__).parent.parent / "data"
 MEETING = DATA / "meeting.flac"
@@ -42,6 +46,20 @@ def meeting() -> list[Json]:
         {"index": i, "start": s["start_ms"] / 1000, "end": s["end_ms"] / 1000, "text": s["text"]}
         for i, s in enumerate(said)
     ]
+
+
+@cache
+def samples() -> Audio:
+    """The sample meeting."""
+    return decode(np.fromfile(MEETING, np.uint8), channel=None, max_duration_s=3600)
+
+
+@cache
+def peaks_of_meeting() -> bytes:
+    """The loudest sample of each twentieth of a second, 0 to 255."""
+    size = SAMPLE_RATE_HZ // 20
+    loud = np.abs(samples()[: len(samples()) // size * size].astype(np.float32)).reshape(-1, size)
+    return (loud.max(1) / loud.max() * 255).astype(np.uint8).tobytes()
 
 
 def words_of(segment: Json) -> list[Json]:
@@ -204,8 +222,7 @@ class Service:
         job = self._job(request)
         if job["state"] == "queued":
             return problem(404, "It is not decoded yet.", "no_peaks")
-        peaks = bytes(40 + (i * 7919 % 200) for i in range(int(self.duration_s * 20)))
-        encoded = base64.b64encode(peaks).decode()
+        encoded = base64.b64encode(peaks_of_meeting()).decode()
         return JSONResponse({"per_second": 20, "duration": self.duration_s, "peaks": encoded})
 
     async def edited(self, request: Request) -> Response:

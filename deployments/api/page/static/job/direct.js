@@ -1,7 +1,7 @@
 // Where the service keeps no jobs: one recording by one request, whose answer is a stream.
 
 import * as api from "../api.js";
-import { announce, button, download, el, icon, toast } from "../dom.js";
+import { announce, button, copy as copyText, download, el, icon, toast } from "../dom.js";
 import { exportMenu } from "./exports.js";
 import { Player } from "./player.js";
 import { Search } from "./search.js";
@@ -39,7 +39,7 @@ export class DirectView {
     if (source.file) this.player.load(URL.createObjectURL(source.file));
     this.panel = el("section", { className: "panel processing", role: "status" });
     this.growing = el("p", { className: "growing" });
-    this.exports = exportMenu({ save: (format) => this.#save(format), copy: () => navigator.clipboard.writeText(this.transcript.text).then(() => toast(t("copied")), (error) => toast(error.message)), only: ["text", "srt", "detailed_json"] });
+    this.exports = exportMenu({ save: (format) => this.#save(format), copy: () => copyText(this.transcript.text).then(() => toast(t("copied")), (error) => toast(error.message)), only: ["text", "srt", "detailed_json"] });
     this.exports.hidden = true;
     this.find = button("search", t("search"), { kind: "plain", label: t("searchAll"), click: () => this.search.toggle() });
     this.find.hidden = true;

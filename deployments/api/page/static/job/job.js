@@ -1,7 +1,7 @@
 // The view of one job: its state, the player, the sentences, and what can be done with them.
 
 import * as api from "../api.js";
-import { announce, ask, button, dialog, download, el, icon, toast } from "../dom.js";
+import { announce, ask, button, copy, dialog, download, el, icon, toast } from "../dom.js";
 import { exportMenu } from "./exports.js";
 import { follow } from "./follow.js";
 import { Player } from "./player.js";
@@ -227,7 +227,7 @@ export class JobView {
   async #copy() {
     this.transcript.editor.close(true);
     await this.#tried(async () => {
-      await navigator.clipboard.writeText(this.transcript.text);
+      await copy(this.transcript.text);
       toast(t("copied"));
     });
   }

@@ -4,6 +4,7 @@ import { button, el, toast } from "../dom.js";
 import { t } from "../words.js";
 
 const MOST_MARKS = 2000;
+const TYPED_MS = 120; // after the last letter, the words are looked for
 
 /** The bar that finds and replaces in a transcript. */
 export class Search {
@@ -15,7 +16,7 @@ export class Search {
     this.transcript = transcript;
     const soon = () => {
       clearTimeout(this.#timer);
-      this.#timer = setTimeout(() => this.find(), 120);
+      this.#timer = setTimeout(() => this.find(), TYPED_MS);
     };
     this.input = el("input", { type: "search", placeholder: t("search"), "aria-label": t("search"), on: { input: soon, keydown: (event) => this.#key(event) } });
     this.other = el("input", { type: "text", placeholder: t("replaceWith"), "aria-label": t("replaceWith"), on: { keydown: (event) => this.#key(event) } });
@@ -39,6 +40,7 @@ export class Search {
   /** Finds the words anew, and stays at the hit that was shown. */
   find() {
     clearTimeout(this.#timer);
+    this.#timer = 0;
     const words = this.element.hidden ? "" : this.input.value.toLowerCase();
     const before = this.#hits[this.#at];
     this.#hits = [];
@@ -51,13 +53,20 @@ export class Search {
     this.#show(Boolean(words));
   }
 
+  /** What was typed a moment ago counts. */
+  #settle() {
+    if (this.#timer) this.find();
+  }
+
   go(by) {
+    this.#settle();
     if (!this.#hits.length) return;
     this.#at = (this.#at + by + this.#hits.length) % this.#hits.length;
     this.#show(true);
   }
 
   replace() {
+    this.#settle();
     const hit = this.#hits[this.#at];
     if (!hit) return;
     const [index, from] = hit;
@@ -69,6 +78,7 @@ export class Search {
   }
 
   replaceAll() {
+    this.#settle();
     const n = this.#hits.length;
     if (!n) return;
     const texts = {};
