@@ -15,7 +15,8 @@ import pytest
 from benchmarks.machine import free_port
 from benchmarks.material.recordings import wav_bytes
 from deployments.core.types import SAMPLE_RATE_HZ
-from tests.page.fake_service import Service, application, samples
+from tests.page.fake_service import Service, application
+from tests.page.material import samples
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed")

@@ -12,11 +12,8 @@ import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -26,51 +23,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.api.page import files
-from deployments.core.media.decode import decode
-from deployments.core.types import SAMPLE_RATE_HZ, Audio
+from tests.page.material import DURATION_S, MEETING, Json, meeting, peaks_of_meeting, words_of
 
-DATA = Path(__file__).parent.parent / "data"
-MEETING = DATA / "meeting.flac"
-DURATION_S = 226.867
 JOBS = "/v1/transcription-jobs"
 STEP_S = 0.02
 OVER = ("completed", "failed", "canceled")
-
-Json = dict[str, Any]
-
-
-def meeting() -> list[Json]:
-    """The sentences of the sample meeting, as segments."""
-    said = json.loads((DATA / "meeting.json").read_text("utf-8"))["utterances"]
-    return [
-        {"index": i, "start": s["start_ms"] / 1000, "end": s["end_ms"] / 1000, "text": s["text"]}
-        for i, s in enumerate(said)
-    ]
-
-
-@cache
-def samples() -> Audio:
-    """The sample meeting."""
-    return decode(np.fromfile(MEETING, np.uint8), channel=None, max_duration_s=3600)
-
-
-@cache
-def peaks_of_meeting() -> bytes:
-    """The loudest sample of each twentieth of a second, 0 to 255."""
-    size = SAMPLE_RATE_HZ // 20
-    loud = np.abs(samples()[: len(samples()) // size * size].astype(np.float32)).reshape(-1, size)
-    return (loud.max(1) / loud.max() * 255).astype(np.uint8).tobytes()
-
-
-def words_of(segment: Json) -> list[Json]:
-    """A word for each character, spread evenly."""
-    start_ms, end_ms = segment["start"] * 1000, segment["end"] * 1000
-    each = (end_ms - start_ms) / len(segment["text"])
-    return [
-        {"text": c, "start_ms": int(start_ms + i * each), "end_ms": int(start_ms + (i + 1) * each)}
-        for i, c in enumerate(segment["text"])
-        if c not in "，。？"
-    ]
 
 
 def problem(status: int, message: str, code: str) -> JSONResponse:

@@ -8,9 +8,10 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.page.conftest import Open
-from tests.page.fake_service import MEETING, Service
+from tests.page.fake_service import Service
+from tests.page.material import MEETING
 
-PANEL = ".panel[role=status]"
+PANEL = ".panel.state"
 SLOW_BYTES_S = 400_000  # of an upload that can be watched
 
 
@@ -215,3 +216,31 @@ def test_a_job_that_is_gone_is_said_to_be(open_page: Open) -> None:
     page = open_page("#/job/job_nowhere")
 
     expect(page.locator("h1")).to_contain_text("没有这个任务")
+
+
+def test_each_file_of_a_job_has_its_own_state(service: Service, open_page: Open) -> None:
+    job = service.make("两段录音", state="completed")
+    error = {"code": "invalid_audio", "message": "The file has no sound track."}
+    progress = {"audio_s_done": 0.0, "audio_s_total": None}
+    broken = {**job["files"][0], "index": 1, "name": "坏的.mp3", "state": "failed", "error": error}
+    job["files"] = [{**job["files"][0], "state": "completed"}, {**broken, "progress": progress}]
+    page = open_page(f"#/job/{job['id']}")
+    expect(page.locator("summary", has_text="导出")).to_be_visible()
+
+    page.get_by_label("文件").select_option("坏的.mp3")
+
+    expect(page.locator(PANEL)).to_contain_text("The file has no sound track.")
+    expect(page.locator("summary", has_text="导出")).to_be_hidden()
+
+
+def test_the_focus_stays_while_the_list_is_told_the_news(service: Service, open_page: Open) -> None:
+    service.held = {"begun"}
+    page = open_page()
+    press_start(page)
+    expect(page.locator(".jobs .chip")).to_have_text("识别中")
+    page.locator(".jobs a").focus()
+
+    service.held.clear()
+    expect(page.locator(".jobs .chip")).to_have_text("已完成")
+
+    expect(page.locator(".jobs a")).to_be_focused()

@@ -10,7 +10,8 @@ from playwright.sync_api import expect
 from deployments.core.media.decode import decode
 from deployments.core.types import SAMPLE_RATE_HZ
 from tests.page.conftest import Open
-from tests.page.fake_service import Service, samples
+from tests.page.fake_service import Service
+from tests.page.material import samples
 
 SLICE_MS = 5000
 

@@ -8,7 +8,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.page.conftest import PHONE, Open
-from tests.page.fake_service import MEETING, Service
+from tests.page.fake_service import Service
+from tests.page.material import MEETING
 
 MOST_BYTES = 250_000
 MOST_PAINT_MS = 1000
@@ -60,7 +61,7 @@ def test_the_page_speaks_the_language_of_the_browser(
 
 def test_another_language_is_remembered(service: Service, open_page: Open, shoot: Any) -> None:
     job = service.make("会议.flac", state="completed")
-    page = open_page(f"#/job/{job['id']}")
+    page = open_page(f"#/job/{job['id']}", color_scheme="dark")
 
     page.get_by_role("button", name="EN").click()
     expect(page.locator("summary")).to_have_text("Export")

@@ -9,7 +9,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.page.conftest import Open
-from tests.page.fake_service import Service, meeting, words_of
+from tests.page.fake_service import Service
+from tests.page.material import meeting, words_of
 
 NOW = "document.querySelector('audio').currentTime"
 PAUSED = "document.querySelector('audio').paused"

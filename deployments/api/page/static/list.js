@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { button, el, icon } from "./dom.js";
 import * as states from "./states.js";
-import { atWork, changes, uploads } from "./start/uploads.js";
+import { atWork, changes } from "./start/uploads.js";
 import { clock, moment, t } from "./words.js";
 
 const SOON_MS = 2000;
@@ -12,6 +12,7 @@ const LATER_MS = 20_000;
 /** The jobs of this key, newest first. `trouble(sentence)` tells of a service that does not answer. */
 export class JobList {
   #jobs = new Map();
+  #rows = new Map();
   #cursor = null;
   #timer = 0;
   #open = null;
@@ -53,6 +54,7 @@ export class JobList {
 
   drop(id) {
     this.#jobs.delete(id);
+    this.#rows.delete(id);
     this.show();
   }
 
@@ -109,15 +111,31 @@ export class JobList {
     this.sent.replaceChildren(n ? el("a", { href: "#/" }, t("uploadsAtWork", { n })) : "");
   }
 
+  /** Shows the list. A row is made anew when it changes, so that the others keep the focus. */
   show() {
     this.more.hidden = this.#cursor === null;
-    const { all } = this;
-    if (all.length) this.list.replaceChildren(...all.map((job) => this.#row(job)));
-    else {
-      this.list.replaceChildren(el("li", { className: "none" }, icon("wave"),
-        el("p", {}, this.enabled ? t("none") : t("noHistory")), this.enabled ? el("p", { className: "small" }, t("noneHint")) : null));
-    }
-    dispatchEvent(new CustomEvent("jobs", { detail: uploads }));
+    const rows = this.all.map((job) => this.#kept(job));
+    const shown = rows.length ? rows : [this.#nothing()];
+    const { children } = this.list;
+    if (shown.length !== children.length || shown.some((row, i) => row !== children[i])) this.list.replaceChildren(...shown);
+    dispatchEvent(new Event("jobs"));
+  }
+
+  #kept(job) {
+    const stands = JSON.stringify([job, job.id === this.#open, document.documentElement.lang]);
+    const before = this.#rows.get(job.id);
+    if (before?.stands === stands) return before.row;
+    const row = this.#row(job);
+    const hadFocus = before?.row.contains(document.activeElement);
+    before?.row.replaceWith(row);
+    if (hadFocus) row.firstChild.focus({ preventScroll: true });
+    this.#rows.set(job.id, { stands, row });
+    return row;
+  }
+
+  #nothing() {
+    return el("li", { className: "none" }, icon("wave"),
+      el("p", {}, this.enabled ? t("none") : t("noHistory")), this.enabled ? el("p", { className: "small" }, t("noneHint")) : null);
   }
 
   #row(job) {

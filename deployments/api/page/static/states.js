@@ -35,6 +35,13 @@ export function progress(job) {
 /** The server's sentence for why a file failed. */
 export const reason = (job, file = 0) => (job.files?.[file]?.error ?? job.files?.find((one) => one.error)?.error)?.message ?? t("failedLong");
 
+/** A job in one sentence. */
+export function sentence(job) {
+  if (job.state === "processing") return progress(job);
+  if (job.state === "queued") return place(job);
+  return job.state === "failed" ? reason(job) : t(job.state);
+}
+
 /** A bar; without a share it runs to and fro. */
 export function bar(portion, label) {
   const made = el("progress", { max: 1, "aria-label": label });

@@ -37,7 +37,7 @@ export class DirectView {
     this.player = new Player({ onTime: (seconds) => this.transcript.at(seconds) });
     this.player.element.hidden = !source.file;
     if (source.file) this.player.load(URL.createObjectURL(source.file));
-    this.panel = el("section", { className: "panel processing", role: "status" });
+    this.panel = el("section", { className: "panel processing" });
     this.growing = el("p", { className: "growing" });
     this.exports = exportMenu({ save: (format) => this.#save(format), copy: () => copyText(this.transcript.text).then(() => toast(t("copied")), (error) => toast(error.message)), only: ["text", "srt", "detailed_json"] });
     this.exports.hidden = true;

@@ -47,7 +47,7 @@ export class JobView {
     this.title = el("h1", { tabIndex: -1 });
     this.state = el("span", {});
     this.facts = el("p", { className: "small muted" });
-    this.panel = el("section", { className: "panel", role: "status" });
+    this.panel = el("section", { className: "panel" });
     this.lost = el("p", { className: "panel lost", role: "alert", hidden: true }, icon("warn"), el("span", {}, t("lost")));
     this.saved = el("span", { className: "small muted", role: "status" });
     this.count = el("span", { className: "small muted" });
@@ -82,7 +82,7 @@ export class JobView {
       // no edits yet
     }
     if (this.#closed) return;
-    this.transcript.live = !states.isOver(this.job);
+    this.transcript.live = !states.isOver(this.now);
     let wasLost = false;
     this.#stop = follow(this.job.id, this.file, {
       onSegment: (segment) => {
@@ -103,40 +103,47 @@ export class JobView {
         void this.#look();
       },
     });
-    void this.#peaks();
+  }
+
+  /** The job as it is for the file that is shown: of several, each has its own state. */
+  get now() {
+    const { files = [] } = this.job;
+    return files.length > 1 ? { ...this.job, ...files[this.file], name: this.job.name } : this.job;
   }
 
   /** Shows the job as it is now. */
   update(job) {
-    const before = this.job;
     this.job = job;
     const file = job.files?.[this.file] ?? {};
+    const now = this.now;
     this.title.textContent = job.name || file.name || job.id;
     document.title = `${this.title.textContent} · ${t("title")}`;
-    this.state.replaceChildren(states.chip(job.state));
+    this.state.replaceChildren(states.chip(now.state));
     const facts = [moment(job.created_at), file.duration ? clock(file.duration) : null, file.bytes ? size(file.bytes) : null];
     this.facts.textContent = facts.filter(Boolean).join(" · ");
-    this.panel.className = `panel ${job.state}`;
+    this.panel.className = `panel state ${now.state}`;
     this.#showPanel();
-    const over = states.isOver(job);
-    this.cancel.hidden = over;
-    this.exports.hidden = job.state !== "completed";
-    if (before.state !== job.state) {
-      if (over) announce(t(job.state));
+    this.cancel.hidden = states.isOver(job);
+    this.exports.hidden = now.state !== "completed";
+    this.player.load(api.audioOf(job.id, this.file), { patient: !states.isOver(now) });
+    if (this.stood !== now.state) {
+      if (this.stood) announce(t(now.state));
+      this.stood = now.state;
+      this.player.again();
       void this.#peaks();
     }
-    this.player.load(api.audioOf(job.id, this.file));
     this.#counted();
     this.changed(job);
   }
 
   #showPanel() {
-    const shown = states.panel(this.job, this.file);
+    const { now } = this;
+    const shown = states.panel(now, this.file);
     this.panel.hidden = !shown.length;
     const running = this.panel.querySelector("progress");
-    if (this.job.state === "processing" && running) { // in place: not read out at each step
-      this.panel.querySelector(".figures").textContent = states.progress(this.job);
-      const portion = states.share(this.job);
+    if (now.state === "processing" && running) {
+      this.panel.querySelector(".figures").textContent = states.progress(now);
+      const portion = states.share(now);
       if (portion !== null) running.value = portion;
     } else this.panel.replaceChildren(...shown);
   }
@@ -145,8 +152,8 @@ export class JobView {
     const n = this.transcript.segments.length;
     this.count.textContent = n ? t("sentences", { n }) : "";
     this.heading.hidden = !n;
-    this.empty.hidden = n > 0 || ["failed", "canceled"].includes(this.job.state);
-    this.empty.textContent = this.job.state === "completed" && !this.transcript.live ? t("noSpeech") : t("soon");
+    this.empty.hidden = n > 0 || ["failed", "canceled"].includes(this.now.state);
+    this.empty.textContent = this.now.state === "completed" && !this.transcript.live ? t("noSpeech") : t("soon");
   }
 
   /** Asks for the job once: it may have ended or gone while nobody told. */
@@ -175,7 +182,7 @@ export class JobView {
 
   /** The times of the words, at the first play: an hour of them is a megabyte. */
   async #loadWords() {
-    if (this.#wordsAsked || this.job.state !== "completed") return;
+    if (this.#wordsAsked || this.now.state !== "completed") return;
     this.#wordsAsked = true;
     try {
       const { segments } = await (await api.result(this.job.id, this.file, "detailed_json")).json();
@@ -271,6 +278,7 @@ export class JobView {
     await this.#saving;
     this.#closed = false;
     this.#wordsAsked = false;
+    this.stood = null;
     this.file = file;
     this.#build();
     void this.begin();

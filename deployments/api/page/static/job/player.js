@@ -34,7 +34,7 @@ export class Player {
     audio.onplay = audio.onpause = () => this.#played();
     audio.ontimeupdate = audio.onseeked = audio.onloadedmetadata = () => this.#moved();
     audio.onloadeddata = () => { this.trouble.hidden = true; };
-    audio.onerror = () => { this.trouble.hidden = false; };
+    audio.onerror = () => { this.trouble.hidden = this.patient; };
   }
 
   get total() {
@@ -42,9 +42,15 @@ export class Player {
     return Number.isFinite(duration) ? duration : this.wave.total;
   }
 
-  /** Loads a recording. A fresh one may be a blob. */
-  load(url) {
+  /** Loads a recording. With `patient` it may not be there yet, as while its URL is fetched. */
+  load(url, { patient = false } = {}) {
+    this.patient = patient;
     if (this.audio.src !== url) this.audio.src = url;
+  }
+
+  /** Tries a recording again that could not be loaded. */
+  again() {
+    if (this.audio.error) this.audio.load();
   }
 
   playOrPause() {

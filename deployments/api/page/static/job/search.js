@@ -4,21 +4,15 @@ import { button, el, toast } from "../dom.js";
 import { t } from "../words.js";
 
 const MOST_MARKS = 2000;
-const TYPED_MS = 120; // after the last letter, the words are looked for
 
 /** The bar that finds and replaces in a transcript. */
 export class Search {
   #hits = []; // [index, from]
   #at = -1;
-  #timer = 0;
 
   constructor(transcript) {
     this.transcript = transcript;
-    const soon = () => {
-      clearTimeout(this.#timer);
-      this.#timer = setTimeout(() => this.find(), TYPED_MS);
-    };
-    this.input = el("input", { type: "search", placeholder: t("search"), "aria-label": t("search"), on: { input: soon, keydown: (event) => this.#key(event) } });
+    this.input = el("input", { type: "search", placeholder: t("search"), "aria-label": t("search"), on: { input: () => this.find(), keydown: (event) => this.#key(event) } });
     this.other = el("input", { type: "text", placeholder: t("replaceWith"), "aria-label": t("replaceWith"), on: { keydown: (event) => this.#key(event) } });
     this.count = el("span", { className: "small count", role: "status" });
     this.element = el("div", { className: "search", role: "search", hidden: true },
@@ -39,8 +33,6 @@ export class Search {
 
   /** Finds the words anew, and stays at the hit that was shown. */
   find() {
-    clearTimeout(this.#timer);
-    this.#timer = 0;
     const words = this.element.hidden ? "" : this.input.value.toLowerCase();
     const before = this.#hits[this.#at];
     this.#hits = [];
@@ -53,20 +45,13 @@ export class Search {
     this.#show(Boolean(words));
   }
 
-  /** What was typed a moment ago counts. */
-  #settle() {
-    if (this.#timer) this.find();
-  }
-
   go(by) {
-    this.#settle();
     if (!this.#hits.length) return;
     this.#at = (this.#at + by + this.#hits.length) % this.#hits.length;
     this.#show(true);
   }
 
   replace() {
-    this.#settle();
     const hit = this.#hits[this.#at];
     if (!hit) return;
     const [index, from] = hit;
@@ -78,7 +63,6 @@ export class Search {
   }
 
   replaceAll() {
-    this.#settle();
     const n = this.#hits.length;
     if (!n) return;
     const texts = {};

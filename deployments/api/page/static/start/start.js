@@ -1,6 +1,6 @@
 // The view where a transcription begins: choose, record or name recordings, and press Start.
 
-import { button, el, icon, toast } from "../dom.js";
+import { announce, button, el, icon } from "../dom.js";
 import { Microphone } from "./microphone.js";
 import { leftOver, forget } from "./slices.js";
 import * as states from "../states.js";
@@ -21,7 +21,9 @@ export class StartView {
     this.hotwords = el("textarea", { rows: 3, "aria-label": t("hotwords"), value: remembered("hotwords") ?? "", on: { change: () => remember("hotwords", this.hotwords.value) } });
     this.itn = el("input", { type: "checkbox", checked: remembered("itn") === "1", on: { change: () => remember("itn", this.itn.checked ? "1" : "0") } });
     this.list = el("ul", { className: "cards", "aria-label": t("chosen") });
-    this.sent = el("section", { className: "sent" });
+    this.sentTitle = el("h2", { hidden: true }, t("sending"));
+    this.sent = el("ul", { className: "cards sent", "aria-label": t("sending") });
+    for (const one of uploads) one.card = null; // in the language of now
     this.go = button("upload", t("start"), { kind: "primary big", click: () => this.#start() });
     this.hint = el("p", { className: "small bad", role: "alert" });
     this.zone = el("div", { className: "zone" }, icon("upload"), el("p", { className: "drop" }, t("drop")),
@@ -36,7 +38,7 @@ export class StartView {
       el("details", { className: "options" }, el("summary", {}, t("options")),
         el("label", { className: "field" }, t("hotwords"), this.hotwords),
         el("label", { className: "check" }, this.itn, t("itn"))),
-      this.list, el("div", { className: "row" }, this.go, this.hint), this.sent);
+      this.list, el("div", { className: "row" }, this.go, this.hint), this.sentTitle, this.sent);
     this.heard = new AbortController();
     const on = (target, type, call) => target.addEventListener(type, call, { signal: this.heard.signal });
     on(document, "dragover", (event) => this.#drag(event, true));
@@ -163,36 +165,62 @@ export class StartView {
       button("close", null, { label: t("remove", { name: one.name }), click: remove }));
   }
 
+  /** Shows the uploads. A card is made anew when its state changes, so that its buttons keep the focus. */
   #uploads() {
     const shown = uploads.filter((one) => !one.job || uploads.length > 1);
-    const rows = shown.map((one) => uploadCard(one, this.latest));
-    const head = shown.length ? [el("h2", {}, t("sending"))] : [];
-    this.sent.replaceChildren(...head, el("ul", { className: "cards" }, rows));
+    this.sentTitle.hidden = !shown.length;
+    for (const one of shown) {
+      const job = one.job && (this.latest(one.job.id) ?? one.job);
+      const stands = `${one.state} ${job?.state} ${one.sent >= one.total}`;
+      if (one.stands === stands && one.card) tellCard(one, job);
+      else {
+        const card = uploadCard(one, job);
+        one.card?.replaceWith(card);
+        Object.assign(one, { stands, card });
+        announce(`${one.name} ${words(one, job)}`);
+      }
+    }
+    const cards = shown.map((one) => one.card);
+    if (cards.length !== this.sent.children.length || cards.some((card, i) => card !== this.sent.children[i])) this.sent.replaceChildren(...cards);
   }
 }
 
-/** One upload as it is now: what it waits for, how far it is, what can be done. */
-function uploadCard(upload, latest) {
-  const job = upload.job && (latest(upload.job.id) ?? upload.job);
-  const { state, sent, total, speed } = upload;
-  const whole = total > 0 && sent >= total;
-  const left_s = Math.ceil((upload.again_at - Date.now()) / 1000);
-  const sending = () => upload.url ? t("submitting") : whole ? t("uploaded") : t("uploading", {
-    percent: total ? Math.floor((sent / total) * 100) : 0, done: size(sent), total: size(total), speed: size(Math.round(speed)),
-    left: speed ? clock((total - sent) / speed) : "…" });
-  const words = {
-    waiting: () => t("waitingUpload"),
-    sending,
-    pausing: () => t(upload.error.status ? "uploadBusy" : "uploadLost", { seconds: Math.max(1, left_s) }),
-    failed: () => t("uploadFailed", { why: upload.error.message }),
-    sent: () => job.state === "processing" ? states.progress(job) : job.state === "queued" ? states.place(job) : job.state === "failed" ? states.reason(job) : t(job.state),
-  }[state]();
-  const portion = state === "sending" ? (upload.url || whole ? null : total ? sent / total : 0) : job?.state === "processing" ? states.share(job) : undefined;
-  return el("li", { className: `card ${state} ${job?.state ?? ""}` },
-    job ? states.chip(job.state) : icon(state === "failed" ? "warn" : "upload"),
-    el("div", { className: "grow" }, el("strong", {}, upload.name), el("p", { className: "small figures" }, words),
+/** What an upload is at, in words. */
+function words(upload, job) {
+  const { state, sent, total, speed, again_at } = upload;
+  if (state === "waiting") return t("waitingUpload");
+  if (state === "pausing") return t(upload.error.status ? "uploadBusy" : "uploadLost", { seconds: Math.max(1, Math.ceil((again_at - Date.now()) / 1000)) });
+  if (state === "failed") return t("uploadFailed", { why: upload.error.message });
+  if (state === "sent") return states.sentence(job);
+  if (upload.url) return t("submitting");
+  if (total > 0 && sent >= total) return t("uploaded");
+  const [percent, left] = [total ? Math.floor((sent / total) * 100) : 0, speed ? clock((total - sent) / speed) : "…"];
+  return t("uploading", { percent, done: size(sent), total: size(total), speed: size(Math.round(speed)), left });
+}
+
+/** The share of its bar: null runs to and fro, undefined is no bar. */
+function portionOf(upload, job) {
+  if (job?.state === "processing") return states.share(job);
+  if (upload.state !== "sending") return undefined;
+  return upload.url || upload.sent >= upload.total ? null : upload.sent / upload.total;
+}
+
+/** Tells the news in a card whose state is the same. */
+function tellCard(upload, job) {
+  upload.card.querySelector(".figures").textContent = words(upload, job);
+  const portion = portionOf(upload, job);
+  if (typeof portion === "number") upload.card.querySelector("progress").value = portion;
+}
+
+/** The card of an upload: what it waits for, how far it is, what can be done. */
+function uploadCard(upload, job) {
+  const portion = portionOf(upload, job);
+  const drop = () => dismiss(upload);
+  return el("li", { className: `card ${upload.state} ${job?.state ?? ""}` },
+    job ? states.chip(job.state) : icon(upload.state === "failed" ? "warn" : "upload"),
+    el("div", { className: "grow" }, el("strong", {}, upload.name), el("p", { className: "small figures" }, words(upload, job)),
       portion === undefined ? null : states.bar(portion, upload.name)),
     job ? el("a", { className: "button", href: `#/job/${encodeURIComponent(job.id)}` }, t("open")) : null,
-    state === "failed" ? button(null, t("retry"), { click: () => again(upload) }) : null,
-    job ? null : button("close", null, { label: t("dismiss", { name: upload.name }), click: () => { dismiss(upload); if (upload.recording) toast(t("recovered")); } }));
+    upload.state === "failed" ? button(null, t("retry"), { click: () => again(upload) }) : null,
+    job ? null : button("close", null, { label: t("dismiss", { name: upload.name }), click: drop }));
 }

@@ -1,0 +1,46 @@
+"""The page of the real service, through Serve's proxy, in a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from benchmarks.machine import free_port
+from benchmarks.material.recordings import wav_bytes
+from benchmarks.material.synthetic_audio import voice
+from deployments.config import AppConfig
+from deployments.serve import running
+from tests.page.conftest import Open
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+FAKES = {
+    "models": {"vad": "fake:vad", "asr": "fake:asr", "punctuation": "fake:punctuation"},
+    "pools": {"only": {"num_cpus": 0.1, "speed": 1000}},
+}
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    """The address of the real service with engines that recognise nothing."""
+    with running(AppConfig.model_validate(FAKES), port=free_port(), num_cpus=2) as address:
+        yield address
+
+
+def test_a_recording_is_transcribed_from_the_page(
+    open_page: Open, complaints: list[str], tmp_path: Path, shoot: Any
+) -> None:
+    (tmp_path / "voice.wav").write_bytes(wav_bytes(voice(8000, seed=1)))
+    page = open_page()
+    expect(page.locator("h1")).to_have_text("把录音变成文字")
+
+    page.set_input_files("input[type=file]", tmp_path / "voice.wav")
+    page.get_by_role("button", name="开始转写").click()
+
+    expect(page.locator(".block li").first).to_be_visible(timeout=60_000)
+    shoot(page, "real")
+    assert complaints == []
