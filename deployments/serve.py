@@ -162,6 +162,7 @@ def main(
             gcs = ray.get_runtime_context().gcs_address
             typer.echo(f"Ray at {gcs}: RAY_AUTH_MODE=token, Transcriber(address={gcs!r})")
             typer.echo(f"Ready at {url}  (POST {url}/v1/audio/transcriptions). Ctrl-C stops.")
+            typer.echo(f"The page for people is {url}/")
             stop.wait()
             typer.echo("Finishing the requests under way ... (a second Ctrl-C cuts them off)")
             left = drain("default", limit_s=config.limits.drain_timeout_s, hurry=hurry)
