@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 
 from benchmarks.machine import free_port
 from benchmarks.material.recordings import wav_bytes
 from deployments.core.types import SAMPLE_RATE_HZ
 from tests.page.fake_service import Service, application
 from tests.page.material import samples
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed")
 
 CHROMIUM = shutil.which("chromium")
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -51,7 +49,9 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def browser(spoken: Path) -> Iterator[Any]:
     """Debian's Chromium, whose microphone is the file."""
-    with playwright.sync_playwright() as started:
+    from playwright.sync_api import sync_playwright  # the modules of tests are skipped without
+
+    with sync_playwright() as started:
         launched = started.chromium.launch(
             executable_path=CHROMIUM,
             args=[

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
 
 from tests.page.conftest import Open
 from tests.page.fake_service import Service
 from tests.page.material import MEETING
+
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 
 PANEL = ".panel.state"
 SLOW_BYTES_S = 400_000  # of an upload that can be watched

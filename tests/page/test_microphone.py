@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from playwright.sync_api import expect
+import pytest
 
 from deployments.core.media.decode import decode
 from deployments.core.types import SAMPLE_RATE_HZ
 from tests.page.conftest import Open
 from tests.page.fake_service import Service
 from tests.page.material import samples
+
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 
 SLICE_MS = 5000
 

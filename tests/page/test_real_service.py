@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
 
 from benchmarks.machine import free_port
 from benchmarks.material.recordings import wav_bytes
@@ -15,6 +14,8 @@ from benchmarks.material.synthetic_audio import voice
 from deployments.config import AppConfig
 from deployments.serve import running
 from tests.page.conftest import Open
+
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

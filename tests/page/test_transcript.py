@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
 
 from tests.page.conftest import Open
 from tests.page.fake_service import Service
 from tests.page.material import meeting, words_of
+
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 
 NOW = "document.querySelector('audio').currentTime"
 PAUSED = "document.querySelector('audio').paused"
