@@ -245,13 +245,13 @@ def create_app(front: Front, cors_origins: Sequence[str] = ()) -> Starlette:
     return App(
         cors_origins,
         routes=[
+            *files.ROUTES,
             Route("/v1/audio/transcriptions", front.transcribe, methods=["POST"]),
             Route("/v1/models", front.models),
             Route("/v1/models/{name:path}", front.model),
             Route("/healthz", front.healthz),
             Route("/readyz", front.readyz),
             Route("/openapi.json", front.openapi),
-            *files.ROUTES,
         ],
         exception_handlers={
             **dict.fromkeys((Exception, AsrError, RayTaskError, *UNAVAILABLE), _error),
