@@ -21,12 +21,15 @@ from deployments.core.scheduler.planning import PoolSpec
 from deployments.dispatcher import Dispatcher
 from deployments.engines.families import asr_info
 from deployments.engines.protocols import EngineSettings
-from deployments.request.router import Router, RouterPlan
+from deployments.jobs.deployment import Jobs
+from deployments.request.plan import RouterPlan
+from deployments.request.router import Router
 from deployments.resolve import cluster_nodes, family_of, resolve
 from deployments.settings import Replicas
 from deployments.stages.asr import Asr, Tuning
 from deployments.stages.punctuation import Punctuation
 from deployments.stages.vad import Vad
+from deployments.storage import check_placement
 from deployments.weights.identify import identify
 
 BY_NAME: dict[str, Any] = {"request_router_class": "deployments.request.named:NamedReplica"}
@@ -62,9 +65,36 @@ def build(config: AppConfig) -> serve.Application:
         request_timeout_s=config.limits.request_timeout_s,
     )
     drain_s = config.limits.drain_timeout_s
-    router = _deployment(Router, "Router", config.router, drain_s).bind(plan, stages(config))
-    ingress = _deployment(Ingress, "Ingress", config.ingress, drain_s)
-    return ingress.bind(router, info, config.limits, config.ingress.cors_origins, config.fetch)
+    behind = stages(config)
+    router = _deployment(Router, "Router", config.router, drain_s).bind(plan, behind)
+    jobs = _jobs(config, plan, behind) if config.jobs.enabled else None
+    ingress = _deployment(Ingress, "Ingress", config.ingress, drain_s, labels=_at_files(config))
+    return ingress.bind(
+        router,
+        info,
+        config.limits,
+        config.ingress.cors_origins,
+        config.fetch,
+        jobs,
+        config.jobs,
+        config.storage,
+    )
+
+
+def _jobs(config: AppConfig, plan: RouterPlan, behind: dict[str, Any]) -> serve.Application:
+    """The deployment of jobs. Raises ValueError where its storage does not fit the cluster."""
+    check_placement(config.storage, n_nodes=max(1, len(cluster_nodes())))
+    models = config.models.model_dump(mode="json", include={"vad", "asr", "punctuation"})
+    kind = _deployment(
+        Jobs, "Jobs", config.jobs, config.limits.drain_timeout_s, labels=_at_files(config)
+    )
+    arguments = (config.jobs, config.storage, config.fetch, config.limits, models)
+    return kind.bind(plan, behind, *arguments)
+
+
+def _at_files(config: AppConfig) -> dict[str, str]:
+    """The labels of the node that has the folder of data; none where jobs need no folder."""
+    return dict(config.storage.node_labels) if config.jobs.enabled else {}
 
 
 def stages(config: AppConfig) -> dict[str, Any]:
@@ -144,7 +174,13 @@ def _punctuates(config: AppConfig) -> bool:
 
 
 def _deployment(
-    kind: type, name: str, replicas: Replicas, drain_s: float, **options: Any
+    kind: type,
+    name: str,
+    replicas: Replicas,
+    drain_s: float,
+    *,
+    labels: dict[str, str] | None = None,
+    **options: Any,
 ) -> serve.Deployment:
     """The deployment, with the resources of each replica and the range of replicas.
 
@@ -157,8 +193,10 @@ def _deployment(
         actor["memory"] = replicas.memory_mib * 1024 * 1024
     if isinstance(replicas, Pool) and replicas.accelerator_type is not None:
         actor["accelerator_type"] = replicas.accelerator_type
-    if isinstance(replicas, Pool) and replicas.node_labels:
-        actor["label_selector"] = dict(replicas.node_labels)
+    if isinstance(replicas, Pool):
+        labels = dict(replicas.node_labels)
+    if labels:
+        actor["label_selector"] = labels
     deploy = serve.deployment(
         name=name,
         ray_actor_options=actor,

@@ -15,10 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import ray
 from ray import serve
-from ray.serve.context import _get_global_client
-from ray.serve.schema import ReplicaDetails
 
 from deployments.config import AutoscalingSettings, DispatcherSettings
 from deployments.core.errors import Draining, Overloaded
@@ -38,6 +35,7 @@ from deployments.core.scheduler.events import (
 )
 from deployments.core.scheduler.planning import PoolSpec
 from deployments.core.scheduler.scheduler import Scheduler
+from deployments.replicas import check_names, running_replicas
 
 logger = logging.getLogger("ray.serve")
 
@@ -45,7 +43,6 @@ LONG_POLL_S = 5.0
 ROUND_TRIP_MS = 40.0  # report, order and 4 MB of audio, measured: benchmarks dispatch_on_ray
 TICK_S = 0.1  # how often late chunks are looked for
 COUNT_TIMEOUT_S = 10.0
-RUNNING = "RUNNING"  # a state of a replica, as Serve names it
 DRAIN_RETRY_S = 10.0  # by then another service may have taken the place of this one
 FORGET_AFTER_S = 20.0  # a router that has not polled for so long has died
 
@@ -105,7 +102,12 @@ class Dispatcher:
         beside()
 
     async def submit(
-        self, request: str, lengths_ms: dict[int, int], again: bool, coming_ms: int
+        self,
+        request: str,
+        lengths_ms: dict[int, int],
+        again: bool,
+        coming_ms: int,
+        background: bool = False,
     ) -> tuple[bool, list[Order | GiveUp]]:
         """Takes the segments; returns whether the request was known here, and its new orders.
 
@@ -113,16 +115,20 @@ class Dispatcher:
         audio that may still be submitted. Raises Overloaded where the queue is too long, but never
         if `again` says that the request was admitted before. Raises Draining for a request that
         arrived after the service was told to stop.
+
+        Orders are given once. Those in an answer that is lost on its way stay open here until an
+        idle replica gets copies of them as late chunks, or until the request ends.
         """
         await self._ensure_watching()
         known = request in self._mailboxes
         drains = 0.0 if known or again else self._drains_since_s
         if drains and arrived_s(request) > drains:
             raise Draining(DRAIN_RETRY_S)
-        self._mailboxes.setdefault(request, _Mailbox())
-        self._do(Submit(request, lengths_ms, again, coming_ms))
+        mailbox = self._mailboxes.setdefault(request, _Mailbox())
+        mailbox.seen_s = time.monotonic()
+        self._do(Submit(request, lengths_ms, again, coming_ms, background=background))
         self._accepted_s += sum(lengths_ms.values()) / 1000
-        return known, self._mailboxes[request].take()
+        return known, mailbox.take()
 
     async def orders(self, request: str) -> list[Order | GiveUp] | None:
         """New orders of the request, as soon as there are any; None if it is not known here."""
@@ -173,6 +179,7 @@ class Dispatcher:
             "waiting_audio_s": self._scheduler.waiting_s,
             "queue_s": self._scheduler.queue_s(),
             "interactive_queue_s": self._scheduler.queue_s(interactive=True),
+            "background_queue_s": self._scheduler.queue_s(background=True),
             "draining": self._drains_since_s > 0,
         }
 
@@ -249,34 +256,6 @@ class Dispatcher:
         self._running = {name: len(replicas) for name, replicas in found.items()}
         for pool in self._pools:
             self._do(PoolSize(pool, found.get(pool, ())))
-
-
-def check_names() -> None:
-    """Raises RuntimeError where Serve does not tell the names of replicas, as another Ray may."""
-    if "actor_id" not in ReplicaDetails.model_fields:
-        raise RuntimeError(
-            f"Ray {ray.__version__} does not tell the names of Serve's replicas, to which the"
-            " dispatcher sends chunks. Install the Ray that requirements/cpu.txt pins."
-        )
-
-
-def running_replicas(app_name: str, deployments: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """The running replicas of each deployment, by the ids of their actors (`asr.own_name`).
-
-    Asks Serve's controller; the call is the one that `serve.status` makes.
-    """
-    client: Any = _get_global_client()
-    applications = client.get_serve_details()["applications"]
-    found = applications[app_name]["deployments"] if app_name in applications else {}
-    return {
-        name: tuple(
-            replica["actor_id"]
-            for replica in found[deployment]["replicas"]
-            if replica["state"] == RUNNING and replica["actor_id"]
-        )
-        for name, deployment in deployments.items()
-        if deployment in found
-    }
 
 
 @dataclass(slots=True)

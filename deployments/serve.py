@@ -40,6 +40,8 @@ FOR_RAY = {  # environment variables of the processes that Ray starts
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     proxy.CALLBACK: proxy.IMPORT_PATH,
+    # gRPC looks here before `http_proxy`. Else the calls between replicas go to the proxy.
+    "grpc_proxy": "",
 }
 
 

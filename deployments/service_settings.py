@@ -23,6 +23,9 @@ class Fetch(Settings):
     allow_networks: tuple[str, ...] = ()
     """Networks, such as `10.20.0.0/16`, whose addresses count as public ones do."""
 
+    buckets: tuple[str, ...] = ()
+    """Buckets whose objects jobs may name, such as `s3://calls` or `oss://calls`."""
+
     timeout_s: float = Field(300.0, gt=0)
     """Seconds to fetch one recording, redirects included. A request that meets it gets a 504."""
 

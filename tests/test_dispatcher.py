@@ -29,7 +29,8 @@ from deployments.core.types import (
     TranscribeOptions,
     Transcript,
 )
-from deployments.dispatcher import Dispatcher, _Mailbox, running_replicas
+from deployments.dispatcher import Dispatcher, _Mailbox
+from deployments.replicas import running_replicas
 from deployments.request.router import Router
 from tests.cluster.watch.test_command import line, shown
 from tests.request.harness import TEXT_ONLY, InProcessCalls, Misfortune, echo, events_of
@@ -64,9 +65,9 @@ class ThroughDispatcher(InProcessCalls):
         self.dispatcher = new_dispatcher()
 
     async def submit(
-        self, request: str, lengths_ms: Mapping[int, int], *, again: bool, coming_ms: int
+        self, request: str, lengths_ms: Mapping[int, int], **more: Any
     ) -> tuple[bool, list[Order | GiveUp]]:
-        return await self.dispatcher.submit(request, dict(lengths_ms), again, coming_ms)
+        return await self.dispatcher.submit(request, dict(lengths_ms), **more)
 
     async def orders(self, request: str) -> list[Order | GiveUp] | None:
         return await self.dispatcher.orders(request)
@@ -185,36 +186,22 @@ def test_every_figure_of_readyz_is_described() -> None:
     assert body["pools"]["T4"].keys() == of_pool.keys()
 
 
-def details(*replicas: dict[str, str]) -> dict[str, Any]:
-    """What Serve's controller says, of one deployment."""
-    return {"applications": {"app": {"deployments": {"Asr-T4": {"replicas": [*replicas]}}}}}
-
-
-A_RUNNING, B_STARTING, C_RUNNING = (
-    {"actor_id": name, "state": state}
-    for name, state in (("a", "RUNNING"), ("b", "STARTING"), ("c", "RUNNING"))
-)
+LISTED = [("a", "RUNNING"), ("b", "STARTING"), ("c", "RUNNING"), (None, "RUNNING")]  # by Serve
 
 
 def test_running_replicas_have_the_names_of_their_actors(monkeypatch: pytest.MonkeyPatch) -> None:
-    client = SimpleNamespace(get_serve_details=lambda: details(A_RUNNING, B_STARTING, C_RUNNING))
-    monkeypatch.setattr(module, "_get_global_client", lambda: client)
+    replicas = [{"actor_id": name, "state": state} for name, state in LISTED]
+    told = {"applications": {"app": {"deployments": {"Asr-T4": {"replicas": replicas}}}}}
+    client = SimpleNamespace(get_serve_details=lambda: told)
+    monkeypatch.setattr("deployments.replicas._get_global_client", lambda: client)
 
     assert running_replicas("app", {"T4": "Asr-T4", "L4": "Asr-L4"}) == {"T4": ("a", "c")}
     assert running_replicas("gone", {"T4": "Asr-T4"}) == {}
 
 
-def test_a_replica_without_an_actor_is_not_running_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    unnamed = {"actor_id": None, "state": "RUNNING"}
-    client = SimpleNamespace(get_serve_details=lambda: details(unnamed, C_RUNNING))  # type: ignore[arg-type]
-    monkeypatch.setattr(module, "_get_global_client", lambda: client)
-
-    assert running_replicas("app", {"T4": "Asr-T4"}) == {"T4": ("c",)}
-
-
 def test_it_does_not_start_where_serve_tells_no_names(monkeypatch: pytest.MonkeyPatch) -> None:
     without_names = SimpleNamespace(model_fields={"replica_id": None, "state": None})
-    monkeypatch.setattr(module, "ReplicaDetails", without_names)
+    monkeypatch.setattr("deployments.replicas.ReplicaDetails", without_names)
 
     with pytest.raises(RuntimeError, match=r"does not tell the names .* Install the Ray"):
         new_dispatcher()
@@ -298,3 +285,14 @@ def test_requests_are_still_forgotten_after_one_that_could_not_be(
 
     assert asyncio.run(three_routers_go()) == 0
     assert "A request whose router has gone could not be ended." in caplog.text
+
+
+def test_a_router_that_submits_again_is_not_taken_for_gone() -> None:
+    async def seen_s() -> float:
+        dispatcher = new_dispatcher()
+        mailbox = dispatcher._mailboxes["long"] = _Mailbox()
+        mailbox.seen_s = 0.0
+        await dispatcher.submit("long", {}, True, 0)
+        return mailbox.seen_s
+
+    assert asyncio.run(seen_s()) > 0

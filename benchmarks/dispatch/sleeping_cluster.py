@@ -90,7 +90,8 @@ class Sleeping:
 @contextmanager
 def sleeping_cluster() -> Iterator[Sleeping]:
     """Starts a head and one node for every card; ends them on leaving."""
-    with environment({"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5"}):
+    changes = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5"}
+    with environment(changes | {"grpc_proxy": ""}):  # or gRPC takes `http_proxy`
         yield from _started()
 
 

@@ -7,7 +7,6 @@ the fields of OpenAI that have no effect here, and the fields that nobody knows.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,22 +14,18 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException
 from starlette.requests import Request
-from starlette.types import Message, Receive
 
-from deployments.api.fetching import Fetcher
+from deployments.api.body import BYTES_PER_MB, received
 from deployments.api.hotwords import read_hotwords
-from deployments.api.pace import Progress
-from deployments.api.parts import Parts, base
+from deployments.api.parts import base
 from deployments.api.uploads import Recording, recording
 from deployments.config import Limits
-from deployments.core.errors import BadRequest, InvalidAudio, Overloaded, UploadTooLarge
+from deployments.core.errors import BadRequest, InvalidAudio, UploadTooLarge
 from deployments.core.formats import DEFAULT_FORMAT, FORMATS, GRANULARITIES
 from deployments.core.types import EngineInfo, Hints, TranscribeOptions
+from deployments.request.fetching import Fetcher
 from deployments.request.itn import has_effect
-
-logger = logging.getLogger("ray.serve")
 
 FIELDS = (
     "file",
@@ -55,12 +50,9 @@ NO_EFFECT = (
 )
 HINT_OF = {"prompt": "prompt", "hotwords": "hotwords", "keywords": "hotwords"}
 NOT_SENT = ("", "null", "none", "undefined")  # what programs write for a value that they lack
-STORAGE_RETRY_S = 30.0  # after a full disk: by then other uploads have ended and freed their space
 MAX_CHANNEL_DIGITS = 3
 MAX_NAMED, MAX_NAME_CHARS = 8, 40  # of the unknown fields, in a warning
 MAX_SHOWN = 100  # characters of a value in an error
-BYTES_PER_MB = 1_000_000
-MULTIPART_SLACK_BYTES = 1_000_000  # boundaries and the other fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,44 +75,11 @@ async def read_form(
     Raises BadRequest, InvalidAudio (empty file), UploadTooLarge, Overloaded (the disk is full), and
     what the fetcher raises. Without a fetcher the field `url` is refused.
     """
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise BadRequest("Send the recording as multipart/form-data, in the field 'file'.", "file")
-    max_bytes = limits.max_upload_mb * BYTES_PER_MB
-    if int(request.headers.get("content-length", 0)) > max_bytes + MULTIPART_SLACK_BYTES:
-        raise UploadTooLarge(limits.max_upload_mb)
-    try:
-        with Progress(request.scope) as progress:
-            receive = _counting(request, max_bytes, limits.max_upload_mb, progress)
-            counted = Request(request.scope, receive)
-            fields = await Parts(counted.headers, counted.stream(), is_read=_is_read).parse()
-            try:
-                return await _check(fields, _is_strict(request, limits), limits, engine, fetcher)
-            finally:
-                await fields.close()
-    except OSError as error:  # the upload is spooled to disk above a megabyte
-        logger.error("The upload cannot be stored: %s", error)
-        raise Overloaded(STORAGE_RETRY_S) from None
-    except MultiPartException as error:
-        raise BadRequest(f"The form cannot be read: {error.message}") from None
+    async with received(request, limits, is_read=_is_read) as fields:
+        return await _check(fields, is_strict(request, limits), limits, engine, fetcher)
 
 
-def _counting(request: Request, max_bytes: float, limit_mb: float, progress: Progress) -> Receive:
-    """The body of the request. Raises UploadTooLarge once it passes the limit."""
-    n_bytes = 0
-
-    async def receive() -> Message:
-        nonlocal n_bytes
-        message = await request.receive()
-        n_bytes += len(message.get("body", b""))
-        if n_bytes > max_bytes + MULTIPART_SLACK_BYTES:
-            raise UploadTooLarge(limit_mb)
-        progress.tell(n_bytes)
-        return message
-
-    return receive
-
-
-def _is_strict(request: Request, limits: Limits) -> bool:
+def is_strict(request: Request, limits: Limits) -> bool:
     """Whether an unknown field is an error: by `?strict=true`, else by the configuration."""
     value = request.query_params.get("strict", "")
     return limits.strict_fields if value.lower() in NOT_SENT else _true("strict", value)
@@ -129,9 +88,9 @@ def _is_strict(request: Request, limits: Limits) -> bool:
 async def _check(
     fields: FormData, strict: bool, limits: Limits, engine: EngineInfo, fetcher: Fetcher | None
 ) -> Form:
-    unknown = [n for n in dict.fromkeys(fields) if not _is_read(n) and base(n) not in NO_EFFECT]
-    if unknown and strict:
-        raise BadRequest(f"There is no field {unknown[0]!r} here.", unknown[0])
+    odd = [n for n in dict.fromkeys(fields) if not _is_read(n) and base(n) not in NO_EFFECT]
+    if odd and strict:
+        raise BadRequest(f"There is no field {odd[0]!r} here.", odd[0])
     source = _source(fields, fetcher)
     formats = tuple(FORMATS)
     response_format = _one_of(fields, "response_format", formats, default=DEFAULT_FORMAT)
@@ -142,14 +101,8 @@ async def _check(
     granularities = _granularities(fields, response_format)
     hotwords, has_weights = read_hotwords(_values(fields, "hotwords") + _values(fields, "keywords"))
     options = TranscribeOptions(
-        model=_text(fields, "model") or None,
-        hints=Hints(
-            language=_text(fields, "language")
-            or ",".join(value for _, value in _values(fields, "languages"))
-            or None,
-            prompt=_text(fields, "prompt") or None,
-            hotwords=hotwords,
-        ),
+        model=text(fields, "model") or None,
+        hints=_hints(fields, hotwords),
         word_times="word" in granularities,
         timed="word" in granularities or FORMATS[response_format].has_word_times,
         channel=_channel(fields),
@@ -165,14 +118,41 @@ async def _check(
             *_without_effect(fields, engine),
             *(["weights of hotwords"] if has_weights else []),
             *_shortened(options.hints, limits, engine),
-            *_unknown(unknown),
+            *unknown(odd),
         ),
+    )
+
+
+def job_options(fields: FormData, engine: EngineInfo) -> tuple[TranscribeOptions, tuple[str, ...]]:
+    """The options of a job, and the names of the fields that were sent and have no effect.
+
+    The format is chosen when the result is fetched, so words have their times where the model
+    knows them.
+    """
+    hotwords, has_weights = read_hotwords(_values(fields, "hotwords") + _values(fields, "keywords"))
+    options = TranscribeOptions(
+        model=text(fields, "model") or None,
+        hints=_hints(fields, hotwords),
+        timed=True,
+        channel=_channel(fields),
+        itn=_is_true(fields, "itn"),
+    )
+    idle = (*_without_effect(fields, engine), *(["weights of hotwords"] if has_weights else []))
+    return options, idle
+
+
+def _hints(fields: FormData, hotwords: tuple[str, ...]) -> Hints:
+    languages = ",".join(value for _, value in _values(fields, "languages"))
+    return Hints(
+        language=text(fields, "language") or languages or None,
+        prompt=text(fields, "prompt") or None,
+        hotwords=hotwords,
     )
 
 
 def _source(fields: FormData, fetcher: Fetcher | None) -> UploadFile | str:
     """The upload, or the URL of the recording."""
-    file, url = fields.get("file"), _text(fields, "url")
+    file, url = fields.get("file"), text(fields, "url")
     if url and file is not None:
         raise BadRequest("Send the recording as 'file' or its 'url', not both.", "url")
     if url and fetcher is None:
@@ -205,7 +185,7 @@ def _is_read(name: str) -> bool:
     return name in FIELDS or base(name) in LISTS
 
 
-def _text(fields: FormData, name: str) -> str:
+def text(fields: FormData, name: str) -> str:
     """The value of the field, or "" if it was not sent."""
     value = fields.get(name, "")
     assert isinstance(value, str)  # `Parts` makes a file of no other field than `file`
@@ -219,14 +199,14 @@ def _values(fields: FormData, name: str) -> list[tuple[str, str]]:
 
 
 def _one_of(fields: FormData, name: str, values: Sequence[str], *, default: str) -> str:
-    value = _text(fields, name).lower() or default
+    value = text(fields, name).lower() or default
     if value not in values:
         raise BadRequest(f"{name} is {value[:MAX_SHOWN]!r}; it can be {', '.join(values)}.", name)
     return value
 
 
 def _is_true(fields: FormData, name: str) -> bool:
-    value = _text(fields, name)
+    value = text(fields, name)
     return _true(name, value) if value else False
 
 
@@ -255,7 +235,7 @@ def _granularities(fields: FormData, response_format: str) -> tuple[str, ...]:
 
 
 def _channel(fields: FormData) -> int | None:
-    value = _text(fields, "channel")
+    value = text(fields, "channel")
     if value and not (value.isascii() and value.isdigit() and len(value) <= MAX_CHANNEL_DIGITS):
         raise BadRequest("channel counts from 0.", "channel")
     return int(value) if value else None
@@ -276,7 +256,7 @@ def _shortened(hints: Hints, limits: Limits, engine: EngineInfo) -> list[str]:
     return [f"only the last {limit} characters of prompt are used"] if is_long else []
 
 
-def _unknown(names: Sequence[str]) -> list[str]:
+def unknown(names: Sequence[str]) -> list[str]:
     """The unknown fields in one warning, in the characters that a header may have."""
     shown = [quote(name[:MAX_NAME_CHARS], safe="[]") for name in names[:MAX_NAMED]]
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""

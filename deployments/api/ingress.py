@@ -21,8 +21,8 @@ from starlette.routing import Route
 
 from deployments.api import warned
 from deployments.api.application import App
-from deployments.api.fetching import Fetcher, fetcher_for
 from deployments.api.form import Form, read_form
+from deployments.api.jobs.endpoints import job_routes
 from deployments.api.openapi import document
 from deployments.api.page import files
 from deployments.config import Limits
@@ -47,22 +47,17 @@ from deployments.core.types import (
     Upload,
 )
 from deployments.core.wire import to_error_body, to_sse
-from deployments.request.calls import for_arrays
+from deployments.request.calls import broke, for_arrays
 from deployments.request.deadline import within
+from deployments.request.fetching import Fetcher, fetcher_for
 from deployments.request.stored import NotHere
-from deployments.service_settings import Fetch
+from deployments.service_settings import Fetch, JobsSettings, Storage
 
 logger = logging.getLogger("ray.serve")
 
 HEALTH_TIMEOUT_S = 5.0
 BUSY_RETRY_S = 5.0
-UNAVAILABLE = (
-    AioRpcError,
-    BackPressureError,
-    DeploymentUnavailableError,
-    RayActorError,
-    TimeoutError,
-)
+UNAVAILABLE = (BackPressureError, DeploymentUnavailableError, RayActorError, TimeoutError)
 
 
 @serve.ingress()
@@ -76,6 +71,9 @@ class Ingress:
         limits: Limits,
         cors_origins: Sequence[str] = (),
         fetch: Fetch | None = None,
+        jobs: DeploymentHandle[Any] | None = None,
+        jobs_settings: JobsSettings | None = None,
+        storage: Storage | None = None,
     ) -> None:
         self._cors_origins = cors_origins
         nearby = DeploymentHandle[Any](router.deployment_name, router.app_name)
@@ -84,8 +82,12 @@ class Ingress:
         fetcher = fetcher_for(fetch, limits)
         self._front = Front(router, engine, limits, nearby=nearby, fetcher=fetcher)
 
+        self._routes = job_routes(
+            jobs, engine, limits, fetch or Fetch(), jobs_settings or JobsSettings(), storage
+        )
+
     def __serve_build_asgi_app__(self) -> Starlette:
-        return create_app(self._front, self._cors_origins)
+        return create_app(self._front, self._cors_origins, self._routes)
 
 
 class Front:
@@ -112,9 +114,8 @@ class Front:
             raise self._draining  # before the upload is read
         try:
             return await self._transcribe(request, new_request_id())
-        except RayTaskError as error:
-            if isinstance(error.cause, Draining):
-                self._draining = error.cause
+        except Draining as error:  # by gRPC as it is, else as a RayTaskError of this kind too
+            self._draining = error.cause if isinstance(error, RayTaskError) else error
             raise
 
     async def _transcribe(self, request: Request, request_id: str) -> Response:
@@ -240,8 +241,10 @@ async def _sse(
     yield "data: [DONE]\n\n"
 
 
-def create_app(front: Front, cors_origins: Sequence[str] = ()) -> Starlette:
-    """The Starlette application with the endpoints."""
+def create_app(
+    front: Front, cors_origins: Sequence[str] = (), more: Sequence[Route] = ()
+) -> Starlette:
+    """The Starlette application with the endpoints, and with `more` of them."""
     return App(
         cors_origins,
         routes=[
@@ -252,9 +255,10 @@ def create_app(front: Front, cors_origins: Sequence[str] = ()) -> Starlette:
             Route("/healthz", front.healthz),
             Route("/readyz", front.readyz),
             Route("/openapi.json", front.openapi),
+            *more,
         ],
         exception_handlers={
-            **dict.fromkeys((Exception, AsrError, RayTaskError, *UNAVAILABLE), _error),
+            **dict.fromkeys((Exception, AioRpcError, AsrError, RayTaskError, *UNAVAILABLE), _error),
             HTTPException: _http_error,
             ClientDisconnect: _gone,
         },
@@ -267,7 +271,7 @@ def as_asr_error(error: Exception) -> AsrError:
         return error.cause
     if isinstance(error, AsrError):
         return error
-    if isinstance(error, UNAVAILABLE):
+    if isinstance(error, UNAVAILABLE) or broke(error):
         logger.warning("A stage was not available: %s", type(error).__name__)
         return Overloaded(BUSY_RETRY_S)
     logger.error("An unexpected error.", exc_info=error)

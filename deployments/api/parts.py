@@ -8,6 +8,7 @@ decides. Fields that nothing will read are dropped as they arrive.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
+from urllib.parse import unquote_to_bytes
 
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
@@ -48,6 +49,8 @@ class Parts(MultiPartParser):
         part.content_disposition = FILE if raw == b"file" else TEXT
         super().on_headers_finished()
         part.field_name = raw.decode("utf-8", "backslashreplace")
+        if part.file is not None:
+            part.file.filename = _file_name(options)
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._current_part.file is None:
@@ -57,3 +60,11 @@ class Parts(MultiPartParser):
             if self._n_text_bytes > MAX_TEXT_BYTES:
                 raise MultiPartException(f"The texts have more than {MAX_TEXT_BYTES} bytes.")
         super().on_part_data(data, start, end)
+
+
+def _file_name(options: dict[bytes, bytes]) -> str:
+    """The name that the header gives, as plain text or in the form of RFC 5987; may be empty."""
+    name = options.get(b"filename", b"")
+    if coded := options.get(b"filename*"):
+        name = unquote_to_bytes(coded.rpartition(b"'")[2])
+    return name.decode("utf-8", "replace")

@@ -13,12 +13,10 @@ from typing import BinaryIO, Self
 
 import numpy as np
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartParser
 
 from deployments.core.types import StoredUpload, Upload
+from deployments.request.fetching import IN_MEMORY_BYTES
 from deployments.request.stored import array, stored
-
-IN_MEMORY_BYTES = MultiPartParser.spool_max_size  # a larger upload is in a file
 
 
 class Recording:
@@ -31,6 +29,11 @@ class Recording:
     def sent(self) -> Upload | StoredUpload:
         """What a router gets first: the place of the file, or a small upload itself."""
         return self._source if isinstance(self._source, np.ndarray) else stored(self._source)
+
+    @property
+    def file(self) -> BinaryIO | None:
+        """The open file of a large upload."""
+        return None if isinstance(self._source, np.ndarray) else self._source
 
     @property
     def data(self) -> Upload:

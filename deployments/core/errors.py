@@ -4,11 +4,16 @@
     +-- BadRequest             a field, a value, an option             400
     |   +-- UnknownModel                                               404
     |   +-- UrlRefused         a URL that is not fetched               400
+    |   +-- JobsOff            the service takes no jobs              404
+    |   +-- UnknownJob         no such job, or another key's           404
+    |   +-- Conflict           the job is not in the state for this    409
     +-- InvalidAudio           empty, broken, no sound track           400
     +-- UnsupportedContainer   not a format we read                    415
     +-- UploadTooLarge, AudioTooLong                                   413
     +-- Overloaded             come back after retry_after_s           503
     |   +-- Draining           the service is being stopped
+    |   +-- StorageFailed      the disk, the objects or the database
+    +-- LimitExceeded          a limit of the caller's key             429
     +-- TimedOut               a stage met its timeout                 504
     +-- FetchFailed            another server did not send its file    424
     +-- EngineFailed           the model failed on this input          500
@@ -62,6 +67,26 @@ class UrlRefused(BadRequest):
 
     def __init__(self, message: str, param: str | None = "url") -> None:
         super().__init__(message, param)
+
+
+class UnknownJob(BadRequest):
+    """There is no such job for this caller."""
+
+    def __init__(self, job: str) -> None:
+        super().__init__(job, None)
+        self.args = (job,)
+
+    @property
+    def message(self) -> str:
+        return f"There is no job {self.args[0]!r} here."
+
+
+class JobsOff(BadRequest):
+    """The service takes no jobs. The message names the setting that turns them on."""
+
+
+class Conflict(BadRequest):
+    """The request contradicts an earlier one, or comes too early."""
 
 
 class InvalidAudio(AsrError):
@@ -123,6 +148,22 @@ class Draining(Overloaded):
     @property
     def message(self) -> str:
         return f"The service is being stopped. Try again in {self.retry_after_s:.0f} s."
+
+
+class StorageFailed(Overloaded):
+    """The storage of jobs cannot be reached or is full. What was accepted before is not lost."""
+
+    @property
+    def message(self) -> str:
+        return f"The storage of jobs cannot be used now. Try again in {self.retry_after_s:.0f} s."
+
+
+class LimitExceeded(AsrError):
+    """The caller's key has used up a limit. Something is free again after `retry_after_s`."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message, retry_after_s)
+        self.retry_after_s = retry_after_s
 
 
 class TimedOut(AsrError):

@@ -222,3 +222,14 @@ def vtt(transcript: Transcript) -> str:
         f"{html.escape(cue.text, quote=False)}\n\n"
         for cue in subtitles(transcript)
     )
+
+
+def lrc(transcript: Transcript) -> str:
+    """The subtitles as lines of lyrics, each with its start in minutes, seconds, hundredths."""
+    lines = []
+    for cue in subtitles(transcript):
+        minutes, rest_ms = divmod(cue.start_ms, 60_000)
+        lines.append(
+            f"[{minutes:02d}:{rest_ms // 1000:02d}.{rest_ms % 1000 // 10:02d}]{cue.text}\n"
+        )
+    return "".join(lines)

@@ -17,12 +17,17 @@ from deployments.core.errors import (
     AsrError,
     AudioTooLong,
     BadRequest,
+    Conflict,
     EngineFailed,
     FetchFailed,
     InvalidAudio,
+    JobsOff,
+    LimitExceeded,
     ModelUnavailable,
     Overloaded,
+    StorageFailed,
     TimedOut,
+    UnknownJob,
     UnknownModel,
     UnsupportedContainer,
     UploadTooLarge,
@@ -36,11 +41,16 @@ STATUS: dict[type[AsrError], tuple[int, str]] = {
     BadRequest: (400, "bad_request"),
     UnknownModel: (404, "model_not_found"),
     UrlRefused: (400, "url_refused"),
+    JobsOff: (404, "jobs_off"),
+    UnknownJob: (404, "job_not_found"),
+    Conflict: (409, "conflict"),
+    LimitExceeded: (429, "rate_limit_exceeded"),
     InvalidAudio: (400, "invalid_audio"),
     UnsupportedContainer: (415, "unsupported_container"),
     UploadTooLarge: (413, "upload_too_large"),
     AudioTooLong: (413, "audio_too_long"),
     Overloaded: (503, "overloaded"),
+    StorageFailed: (503, "storage_failed"),
     TimedOut: (504, "timed_out"),
     # Not a 502: OpenAI's clients would fetch again at once, and load balancers would take the
     # service for broken, where only the server of a URL is.
@@ -62,7 +72,7 @@ def to_error_body(error: AsrError) -> tuple[int, dict[str, str], Json]:
     row = next(kind for kind in type(error).__mro__ if kind in STATUS)
     status, code = STATUS[row]
     headers = {}
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overloaded | LimitExceeded):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     body = {
         "message": str(error),

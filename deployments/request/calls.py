@@ -8,11 +8,13 @@ their own.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, Protocol
 
+from grpc import StatusCode
 from grpc.aio import AioRpcError
 from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError
@@ -31,6 +33,8 @@ from deployments.core.types import (
 )
 from deployments.request.named import ANY
 
+logger = logging.getLogger("ray.serve")
+
 DISPATCHER_TIMEOUT_S = 30.0
 SNAPSHOT_TIMEOUT_S = 3.0
 STAGE_ATTEMPTS = 3  # a recording that kills three replicas is not tried on a fourth
@@ -39,6 +43,8 @@ RESTART_PAUSE_S = 0.5
 BUSY_RETRY_S = 5.0
 FULL_PAUSE_S = 0.2
 SMALL_BYTES = 1_000_000  # of an array in a call: 30 s of audio
+SMALL_WORDS = 50_000  # of a punctuation task: the answer has 1 to 2 MB
+BROKEN = (StatusCode.UNAVAILABLE, StatusCode.CANCELLED)  # by the other end: it is gone
 
 
 class ReplicaDied(AsrError):
@@ -61,7 +67,13 @@ class Calls(Protocol):
         self, pool: str, replica: str, samples: Audio, lengths: Sequence[int], hints: Hints
     ) -> ChunkResult: ...
     async def submit(
-        self, request: str, lengths_ms: Mapping[int, int], *, again: bool, coming_ms: int
+        self,
+        request: str,
+        lengths_ms: Mapping[int, int],
+        *,
+        again: bool,
+        coming_ms: int,
+        background: bool,
     ) -> tuple[bool, list[Order | GiveUp]]: ...
     async def orders(self, request: str) -> list[Order | GiveUp] | None: ...
     async def finished(self, report: Finished) -> None: ...
@@ -82,7 +94,7 @@ class HandleCalls:
         stage_timeout_s: Mapping[str, float],
     ) -> None:
         self._vad, self._pools = vad, pools
-        self._punctuation = directly(punctuation)
+        self._punctuation, self._long_punctuation = directly(punctuation), punctuation
         self._dispatcher = directly(dispatcher)
         self._timeout_s = stage_timeout_s
 
@@ -113,8 +125,10 @@ class HandleCalls:
         raise Overloaded(BUSY_RETRY_S)
 
     async def punctuate(self, task: PunctuationTask) -> PunctuationStep:
-        assert self._punctuation is not None
-        remote = self._punctuation.punctuate.remote
+        is_small = len(task.carry) + len(task.words) <= SMALL_WORDS
+        handle = self._punctuation if is_small else self._long_punctuation
+        assert handle is not None
+        remote = handle.punctuate.remote
         step: PunctuationStep = await self._again(remote, "punctuation", task)
         return step
 
@@ -145,14 +159,23 @@ class HandleCalls:
             await asyncio.sleep(FULL_PAUSE_S)
 
     async def submit(
-        self, request: str, lengths_ms: Mapping[int, int], *, again: bool, coming_ms: int
+        self,
+        request: str,
+        lengths_ms: Mapping[int, int],
+        *,
+        again: bool,
+        coming_ms: int,
+        background: bool,
     ) -> tuple[bool, list[Order | GiveUp]]:
-        """Whether the dispatcher knew the request already, and its first orders.
+        """Whether the dispatcher knew the request already, and its new orders.
 
-        Raises Overloaded if the dispatcher refuses the request.
+        If the answer is lost on its way, its orders are lost, because the call that is tried again
+        does not give them a second time. The dispatcher takes their chunks for late, and an idle
+        replica gets copies of them (DESIGN, Late chunks). Raises Overloaded if the dispatcher
+        refuses the request.
         """
         remote = self._dispatcher.submit.remote
-        arguments = (request, dict(lengths_ms), again, coming_ms)
+        arguments = (request, dict(lengths_ms), again, coming_ms, background)
         known, orders = await self._again(remote, "dispatcher", *arguments)
         return known, orders
 
@@ -244,6 +267,11 @@ async def stream(
             response.cancel()
 
 
+def broke(error: Exception) -> bool:
+    """Whether gRPC lost the connection. Its other errors, as of a message too large, are faults."""
+    return isinstance(error, AioRpcError) and error.code() in BROKEN
+
+
 @contextmanager
 def our_errors(stage: str, timeout_s: float) -> Iterator[None]:
     """Turns a timeout and the errors of Ray into errors that the router knows."""
@@ -253,7 +281,10 @@ def our_errors(stage: str, timeout_s: float) -> Iterator[None]:
         raise TimedOut(stage, timeout_s) from None
     except BackPressureError:
         raise Overloaded(BUSY_RETRY_S) from None
-    except AioRpcError:
+    except AioRpcError as error:
+        if not broke(error):
+            logger.error("A call to the %s stage: %s, %s", stage, error.code(), error.details())
+            raise
         raise ReplicaDied(f"The connection to a replica of the {stage} stage broke.") from None
     except RayActorError as error:
         message = f"A replica of the {stage} stage died."

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence, Set
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from typing import Any
 
 from deployments.core.errors import AsrError
@@ -31,7 +31,9 @@ from deployments.request.orders import answers, first_ones_first, report, result
 logger = logging.getLogger("ray.serve")
 
 REPORTS_TIMEOUT_S = 2.0
-QUIET_S = 0.2  # while every segment is under way, only copies of late chunks can be ordered
+# While every segment is under way, few orders can come: copies of late chunks, and segments anew
+# whose replica died, if another request reports the death first.
+QUIET_S = 0.2
 CLEANING: set[asyncio.Task[None]] = set()  # keeps tasks alive, which the event loop does not
 
 
@@ -41,8 +43,14 @@ async def fan_out(
     audio: Audio,
     hints: Hints,
     calls: Calls,
+    *,
+    known: Mapping[int, Answer] | None = None,
+    background: bool = False,
 ) -> AsyncGenerator[dict[int, Answer]]:
     """Answers by segment index, as they come. Every segment of `source` is answered exactly once.
+
+    Segments whose answers are `known` are answered with those, and are not recognised again.
+    A request in the `background` goes behind all others, and is not refused.
 
     No answers, {}, are the last item. What this does after them no answer has to wait for.
 
@@ -51,7 +59,7 @@ async def fan_out(
     refuses, and whatever the source raises. Closing the generator, or cancelling its task, closes
     the source, cancels every call in flight and ends the request at the dispatcher.
     """
-    work = _Work(request, audio, hints, calls)
+    work = _Work(request, audio, hints, calls, known or {}, background)
     reading: asyncio.Task[list[Segment] | None] | None = asyncio.create_task(_next(source))
     try:
         while reading or work.missing:
@@ -62,7 +70,7 @@ async def fan_out(
             if reading in done:
                 segments = reading.result()
                 reading = None if segments is None else asyncio.create_task(_next(source))
-                await work.take_segments(segments)
+                found |= await work.take_segments(segments)
             if work.forgotten:
                 await work.submit_again(found)
             found = work.send() | found  # an answer counts more than a loss
@@ -74,8 +82,10 @@ async def fan_out(
                 yield fresh
         yield {}
     finally:
-        # A task of its own: a second cancellation (a timeout, then the client) ends only the
-        # waiting for the cleaning and not the cleaning itself.
+        # A task of its own: a second cancellation (a timeout, then the client) ends the waiting
+        # for the cleaning and not the cleaning itself. Serve then cancels the calls that the
+        # request has in flight. If one of them was to tell the dispatcher of the end, the
+        # dispatcher forgets the request by itself (dispatcher.FORGET_AFTER_S).
         cleaning = asyncio.create_task(_clean_up(work, reading, source))
         CLEANING.add(cleaning)
         cleaning.add_done_callback(CLEANING.discard)
@@ -85,8 +95,17 @@ async def fan_out(
 class _Work:
     """The state of `fan_out` for one request: missing segments, and calls in flight."""
 
-    def __init__(self, request: str, audio: Audio, hints: Hints, calls: Calls) -> None:
+    def __init__(
+        self,
+        request: str,
+        audio: Audio,
+        hints: Hints,
+        calls: Calls,
+        known: Mapping[int, Answer],
+        background: bool,
+    ) -> None:
         self._request, self._audio, self._hints, self._calls = request, audio, hints, calls
+        self._known, self._background = known, background
         self._segments: list[Segment] = []
         self._coming_ms = 0  # the most audio that the source may still yield
         self._told_coming_ms = 0  # what the dispatcher knows of it
@@ -100,15 +119,21 @@ class _Work:
         self.submitted = False
         self.forgotten = False  # by the dispatcher, since the last `submit_again`
 
-    async def take_segments(self, segments: Sequence[Segment] | None) -> None:
-        """Submits the segments that the source yielded. None means that the source has ended."""
-        if segments is None:
-            self._coming_ms = 0
-        elif segments:
-            self._segments += segments
-            self.missing |= {segment.index: segment for segment in segments}
-            self._coming_ms = len(self._audio) // SAMPLES_PER_MS - segments[-1].end_ms
-            await self._submit({s.index: s.n_ms for s in segments})
+    async def take_segments(self, segments: Sequence[Segment] | None) -> dict[int, Answer]:
+        """Submits the segments that the source yielded. None means that the source has ended.
+
+        Returns the answers that are known already.
+        """
+        if not segments:
+            self._coming_ms = self._coming_ms if segments is not None else 0
+            return {}
+        self._segments += segments
+        self.missing |= {segment.index: segment for segment in segments}
+        self._coming_ms = len(self._audio) // SAMPLES_PER_MS - segments[-1].end_ms
+        found = {s.index: self._known[s.index] for s in segments if s.index in self._known}
+        if unknown := {s.index: s.n_ms for s in segments if s.index not in found}:
+            await self._submit(unknown)
+        return found
 
     async def take_results(self, done: Set[asyncio.Task[Any]]) -> dict[int, Answer]:
         """The answers of the chunks that are done. Tells the dispatcher which were lost."""
@@ -151,7 +176,10 @@ class _Work:
         In the background, so that a slow dispatcher does not delay an answer.
         """
         finished, self._finished = self._finished, []
-        self.reports |= {asyncio.create_task(_tell(r, self._calls)) for r in finished}
+        for one in finished:
+            telling = asyncio.create_task(_tell(one, self._calls))
+            self.reports.add(telling)
+            telling.add_done_callback(self.reports.discard)
 
     def ask_for_orders(self) -> None:
         """Keeps one call for orders open, by which the dispatcher also sees that we live."""
@@ -199,13 +227,19 @@ class _Work:
             await asyncio.wait_for(self._urgent.wait(), QUIET_S)
         if self._told_coming_ms != self._coming_ms:
             await self._submit({})
-        return [] if self._ordered else await self._calls.orders(self._request)
+        if self._ordered or self.forgotten:  # either is dealt with at once
+            return []
+        return await self._calls.orders(self._request)
 
     async def _submit(self, lengths_ms: Mapping[int, int]) -> None:
         again, self.submitted = self.submitted, True
         self._told_coming_ms = self._coming_ms
         known, ordered = await self._calls.submit(
-            self._request, lengths_ms, again=again, coming_ms=self._coming_ms
+            self._request,
+            lengths_ms,
+            again=again,
+            coming_ms=self._coming_ms,
+            background=self._background,
         )
         self._ordered += ordered
         self.forgotten |= again and not known
@@ -237,37 +271,3 @@ async def _tell(report: Finished, calls: Calls) -> None:
         await calls.finished(report)
     except AsrError as error:
         logger.warning("The dispatcher did not take a report: %s", error)
-
-
-async def in_background(
-    source: AsyncGenerator[dict[int, Answer]],
-) -> AsyncGenerator[tuple[dict[int, Answer], bool]]:
-    """The same answers, read from the source at once, so that a slow reader keeps no pool idle.
-
-    Answers that came while the reader was busy are joined. The second of the pair tells which are
-    the last. Closing this closes the source, or waits for it where it has told all its answers.
-    """
-    queue: asyncio.Queue[dict[int, Answer]] = asyncio.Queue()
-
-    async def pump() -> None:
-        async with aclosing(source):
-            async for answers in source:
-                queue.put_nowait(answers)
-
-    pumping = asyncio.create_task(pump())
-    pumping.add_done_callback(lambda _: queue.put_nowait({}))  # also when the source raises
-    are_last = False
-    try:
-        while not are_last:
-            came = [await queue.get()]
-            while not queue.empty():
-                came.append(queue.get_nowait())
-            are_last = {} in came
-            failed = pumping.done() and pumping.exception() is not None
-            answers = {i: answer for some in came for i, answer in some.items()}
-            yield answers, are_last and not failed
-        await pumping
-    finally:
-        if not are_last:
-            pumping.cancel()
-        await asyncio.gather(pumping, return_exceptions=True)

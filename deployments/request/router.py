@@ -10,16 +10,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from deployments.core.errors import BadRequest, Draining, TimedOut, UnknownModel
-from deployments.core.hints import check_hotwords
+from deployments.core.errors import Draining, TimedOut
 from deployments.core.media.decode import decode
 from deployments.core.request_id import new_request_id
 from deployments.core.segments import plan_segments
@@ -27,8 +25,6 @@ from deployments.core.types import (
     Audio,
     Delta,
     Done,
-    EngineInfo,
-    Hints,
     Progress,
     Segment,
     StoredUpload,
@@ -37,41 +33,15 @@ from deployments.core.types import (
     Transcript,
     Upload,
 )
+from deployments.request.ahead import in_background
 from deployments.request.calls import Calls, HandleCalls
 from deployments.request.deadline import within
-from deployments.request.fanout import fan_out, in_background
-from deployments.request.itn import has_effect
-from deployments.request.languages import served_language
+from deployments.request.fanout import fan_out
+from deployments.request.journal import Before, Forgetful, Journal
 from deployments.request.memory import AudioMemory, Held
+from deployments.request.plan import RouterPlan, checked, effective
 from deployments.request.stored import mapped
 from deployments.request.writer import Writer
-
-MAX_SHOWN = 100  # characters of a value in an error
-
-
-@dataclass(frozen=True, slots=True)
-class RouterPlan:
-    """What the router knows of the graph around it. Made once, in `app.build`."""
-
-    engine: EngineInfo
-    languages: tuple[str, ...]  # accepted; the first is the default
-    aliases: tuple[str, ...]  # patterns of other names for the model
-    punctuate: bool
-    pools: Mapping[str, EngineInfo]  # how each pool runs the model
-    notes: tuple[str, ...]  # for users, such as: this is the fallback model, and why
-    max_audio_s: float
-    max_held_audio_s: float  # of all requests of a router together
-    max_prompt_chars: int
-    max_hotwords: int
-    decode_threads: int
-    decode_timeout_s: float
-    request_timeout_s: float  # of the whole request, for callers over a handle; HTTP has its own
-
-    def check_model(self, name: str) -> None:
-        """Raises UnknownModel unless this is the served model or one of its aliases."""
-        served = self.engine.name
-        if name != served and not any(fnmatchcase(name, alias) for alias in self.aliases):
-            raise UnknownModel(name, (served,))
 
 
 class Router:
@@ -176,29 +146,55 @@ class Pipeline:
         self._decoders = ThreadPoolExecutor(plan.decode_threads, thread_name_prefix="decode")
 
     async def run(
-        self, upload: Upload, options: TranscribeOptions, request: str | None = None
+        self,
+        upload: Upload,
+        options: TranscribeOptions,
+        request: str | None = None,
+        journal: Journal | None = None,
     ) -> AsyncGenerator[StreamEvent]:
-        """The request as a stream of events. The deltas, joined, are the text of the transcript."""
+        """The request as a stream of events. The deltas, joined, are the text of the transcript.
+
+        A request with a journal goes behind all others. It begins with the answers that an earlier
+        attempt left in the journal.
+        """
         with self.memory.request() as held:
             request = request or new_request_id()
-            async with aclosing(self._run(request, upload, options, held)) as events:
+            async with aclosing(self._run(request, upload, options, held, journal)) as events:
                 async for event in events:
                     yield event
 
     async def _run(
-        self, request: str, upload: Upload, options: TranscribeOptions, held: Held
+        self,
+        request: str,
+        upload: Upload,
+        options: TranscribeOptions,
+        held: Held,
+        journal: Journal | None,
     ) -> AsyncGenerator[StreamEvent]:
         began_s = time.monotonic()
-        options = self._checked(options)
+        options = checked(options, self._plan)
         hints, warnings = effective(options, self._plan)
         audio, heard = await self._decoded(upload, options.channel, held)
+        notes = Forgetful() if journal is None else journal
+        before = await notes.before(audio)
         segments: list[Segment] = []  # grows while the VAD reads the recording
         punctuate = self._calls.punctuate if self._plan.punctuate else None
         writer = Writer(segments, self._plan.engine, punctuate, options)
-        answering = fan_out(request, self._segments(audio, segments), audio, hints, self._calls)
+        answering = fan_out(
+            request,
+            self._segments(audio, segments, notes, before),
+            audio,
+            hints,
+            self._calls,
+            known=before.answers,
+            background=journal is not None,
+        )
         async with aclosing(in_background(answering)) as rounds:
             async for answers, are_last in rounds:
-                if delta := await writer.add(answers, are_last=are_last):
+                delta = await writer.add(answers, are_last=are_last)
+                fresh = {i: a for i, a in answers.items() if i not in before.answers}
+                await notes.keep(fresh, writer.final_segments())
+                if delta:
                     yield Delta(delta)
                 yield Progress(*writer.progress_ms())
         transcript = writer.transcript(
@@ -209,38 +205,30 @@ class Pipeline:
         yield Done(replace(transcript, wall_ms=round(wall_ms, 3), warnings=warnings))
 
     async def _segments(
-        self, audio: Audio, segments: list[Segment]
+        self, audio: Audio, segments: list[Segment], journal: Journal, before: Before
     ) -> AsyncGenerator[list[Segment]]:
-        """The segments as the VAD finds them. Each is added to `segments` before it is yielded."""
+        """The segments as the VAD finds them. Each is added to `segments` before it is yielded.
+
+        Those that an earlier attempt found come first, as they were. Each span of speech is cut by
+        itself, so the rest does not depend on where that attempt ended.
+        """
+        if before.segments:
+            segments += before.segments
+            yield list(before.segments)
+        if before.is_all:
+            return
+        told_ms = before.segments[-1].end_ms if before.segments else 0
         max_segment_ms = self._plan.engine.max_segment_ms
         async with aclosing(self._calls.detect(audio)) as pieces:
             async for spans in pieces:
-                planned = plan_segments(spans, audio, max_segment_ms=max_segment_ms)
+                later = [span for span in spans if span.end_ms > told_ms]
+                planned = plan_segments(later, audio, max_segment_ms=max_segment_ms)
                 fresh = [replace(s, index=len(segments) + s.index) for s in planned]
+                if fresh:
+                    await journal.planned(fresh, is_all=False)
                 segments += fresh
                 yield fresh
-
-    def _checked(self, options: TranscribeOptions) -> TranscribeOptions:
-        """The options, checked, with the code of the language.
-
-        They are checked here and not in the ingress, so that handles get the same errors as HTTP.
-        Raises UnknownModel and BadRequest for options that this deployment cannot serve.
-        """
-        engine = self._plan.engine
-        if options.model is not None:
-            self._plan.check_model(options.model)
-        if options.word_times and not engine.has_word_times:
-            raise BadRequest(
-                f"The model {engine.name!r} has no word times.", "timestamp_granularities[]"
-            )
-        hints = options.hints
-        hotwords = check_hotwords(hints.hotwords, max_hotwords=self._plan.max_hotwords)
-        try:
-            language = served_language(hints.language or "", self._plan.languages)
-        except LookupError:
-            asked = (hints.language or "")[:MAX_SHOWN]
-            raise BadRequest(f"{engine.name!r} does not recognise {asked!r}.", "language") from None
-        return replace(options, hints=replace(hints, language=language, hotwords=hotwords))
+        await journal.planned((), is_all=True)
 
     async def _decoded(
         self, upload: Upload, channel: int | None, held: Held
@@ -270,25 +258,3 @@ class Pipeline:
                 raise TimedOut("decoding", self._plan.decode_timeout_s) from None
             finally:
                 stop.set()
-
-
-def effective(options: TranscribeOptions, plan: RouterPlan) -> tuple[Hints, tuple[str, ...]]:
-    """The hints that the engine uses, and a warning for each option without full effect.
-
-    Of a long prompt the end is kept, which says most about the words that follow.
-    """
-    engine, hints, limit = plan.engine, options.hints, plan.max_prompt_chars
-    prompt = hints.prompt or ""
-    end = prompt[max(0, len(prompt) - limit) :]
-    idle = [n for n in ("prompt", "hotwords") if getattr(hints, n) and n not in engine.hints]
-    kept = Hints(
-        language=hints.language,
-        prompt=None if "prompt" in idle else end or None,
-        hotwords=() if "hotwords" in idle else hints.hotwords,
-        timed=options.timed or options.word_times,
-    )
-    idle += ["itn"] if options.itn and not has_effect(engine) else []
-    warnings = [f"{name}: no effect with the model {engine.name!r}." for name in idle]
-    if end != prompt and "prompt" not in idle:
-        warnings.append(f"prompt: only the last {limit} characters are used.")
-    return kept, tuple(warnings)

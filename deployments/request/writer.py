@@ -56,6 +56,7 @@ class Writer:
         self._last_heard: list[Word] = []  # as spoken, where there is no punctuation stage
         self._starts: list[int] = []  # of each segment, counted in recognised words
         self._n_heard = self._n_final = 0  # recognised words: all of them, and those in `_words`
+        self._n_told = self._n_written = 0  # segments told as final, and their words in `_words`
         self._failures: list[str] = []  # of ITN
         self._text = ""
 
@@ -77,6 +78,25 @@ class Writer:
         done = sum(self._segments[i].n_ms for i in self._answers)
         return done, sum(segment.n_ms for segment in self._segments)
 
+    def final_segments(self) -> list[TranscriptSegment]:
+        """The segments whose text has become final since the last call, as in the transcript."""
+        told = self._n_told
+        if not self._engine.has_word_times:
+            self._n_told = len(self._merged)
+            return self._merged[told:]
+        found: list[TranscriptSegment] = []
+        for heard in self._merged[told:]:
+            n_left, end = len(heard.words), self._n_written
+            while n_left > 0 and end < len(self._words):
+                n_left -= self._words[end].n_words
+                end += 1
+            if n_left > 0:
+                break
+            found.append(self._shown(_segment(heard, iter(self._words[self._n_written : end]))))
+            self._n_written = end
+        self._n_told += len(found)
+        return found
+
     def transcript(self, *, duration_ms: int, language: str) -> Transcript:
         """The whole transcript. Raises EngineFailed if every segment failed.
 
@@ -88,9 +108,7 @@ class Writer:
         segments = self._merged
         if self._engine.has_word_times:
             left = iter(self._words)
-            segments = [_segment(heard, left) for heard in self._merged]
-        if not self._timed:  # the engine was not asked for times, so those of the words are none
-            segments = [replace(segment, words=()) for segment in segments]
+            segments = [self._shown(_segment(heard, left)) for heard in self._merged]
         report = report_hotwords(self._hotwords, self._unspelt())
         return Transcript(
             text=self._text,
@@ -107,6 +125,10 @@ class Writer:
                 *(f"itn: a sentence is left as spoken: {why}" for why in self._failures),
             ),
         )
+
+    def _shown(self, segment: TranscriptSegment) -> TranscriptSegment:
+        """The segment, without words where the engine was not asked for their times."""
+        return segment if self._timed else replace(segment, words=())
 
     def _unspelt(self) -> frozenset[str]:
         """The hotwords that the engine could not listen for."""

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 import httpx
 import pytest
+from grpc import StatusCode
+from grpc.aio import AioRpcError, Metadata
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
@@ -18,7 +20,7 @@ from starlette.testclient import TestClient
 
 from deployments.api.ingress import Front, create_app
 from deployments.config import Limits
-from deployments.core.errors import ModelUnavailable
+from deployments.core.errors import Draining, ModelUnavailable
 from deployments.core.types import Delta, StreamEvent
 from tests.clients.fakes import ENGINE
 
@@ -125,6 +127,7 @@ UNAVAILABLE = {
     "full, seen from a router": RayTaskError("f", "", FULL).as_instanceof_cause(),  # type: ignore[no-untyped-call]
     "gone": DeploymentUnavailableError(DeploymentID("Router")),
     "died": ActorDiedError(),
+    "connection broke": AioRpcError(StatusCode.CANCELLED, Metadata(), Metadata()),
     "no weights": ModelUnavailable("tiny", "fetch it"),
 }
 
@@ -163,3 +166,29 @@ def test_a_stream_that_meets_a_full_queue_midway_ends_with_the_error(error: str)
     assert answer.status_code == 200
     assert '"type":"error"' in last
     assert "overloaded" in last or "model_unavailable" in last
+
+
+def test_a_message_that_grpc_refuses_is_a_fault_of_the_service() -> None:
+    refused = AioRpcError(StatusCode.RESOURCE_EXHAUSTED, Metadata(), Metadata())
+
+    answer = post(Failing(refused))
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "engine_failed")
+
+
+STOPS = Draining(10.0)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [STOPS, RayTaskError("f", "", STOPS).as_instanceof_cause()],  # type: ignore[no-untyped-call]
+    ids=["by gRPC", "by reference"],
+)
+def test_after_a_refusal_for_stopping_no_upload_is_read(error: Exception) -> None:
+    url = "/v1/audio/transcriptions"
+    with TestClient(app_of(Failing(error)), raise_server_exceptions=False) as client:
+        client.post(url, files={"file": ("a.wav", b"sound")})
+
+        unread = client.post(url)  # which has no file
+
+    expect_busy(unread)

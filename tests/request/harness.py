@@ -49,7 +49,8 @@ from deployments.core.types import (
 from deployments.engines.families import asr_info
 from deployments.engines.protocols import EngineSettings
 from deployments.request.calls import ReplicaDied
-from deployments.request.router import Pipeline, RouterPlan
+from deployments.request.plan import RouterPlan
+from deployments.request.router import Pipeline
 
 PLAN = RouterPlan(
     engine=asr_info("paraformer", EngineSettings(name="tiny")),
@@ -212,13 +213,20 @@ class InProcessCalls:
                 answer.set_result(result)
 
     async def submit(
-        self, request: str, lengths_ms: Mapping[int, int], *, again: bool, coming_ms: int
+        self,
+        request: str,
+        lengths_ms: Mapping[int, int],
+        *,
+        again: bool,
+        coming_ms: int,
+        background: bool,
     ) -> tuple[bool, list[Order | GiveUp]]:
         await self._some_time()
         self._perhaps_restart()
         known = request in self._mail
         self._mail.setdefault(request, [])
-        self._do(Submit(request, dict(lengths_ms), again, coming_ms))
+        event = Submit(request, dict(lengths_ms), again, coming_ms, background=background)
+        self._do(event)
         return known, self._take_mail(request)
 
     async def orders(self, request: str) -> list[Order | GiveUp] | None:

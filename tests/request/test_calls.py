@@ -16,7 +16,7 @@ from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError
 
 from deployments.core.errors import Overloaded, TimedOut
-from deployments.core.types import ChunkResult, Hints, Span
+from deployments.core.types import ChunkResult, Hints, PunctuationTask, Span
 from deployments.request import calls
 from deployments.request.calls import STAGE_ATTEMPTS, HandleCalls, ReplicaDied
 from deployments.request.named import ANY
@@ -70,13 +70,15 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "RESTART_PAUSE_S", 0.0)
 
 
-def handle_calls(vad: Handle | None = None, pool: Any = None) -> HandleCalls:
+def handle_calls(
+    vad: Handle | None = None, pool: Any = None, punctuation: Any = None
+) -> HandleCalls:
     nothing: Any = Handle()
     limits = {"VAD": 0.05, "recognition": 5.0}
     return HandleCalls(
         vad=vad,  # type: ignore[arg-type]
         pools={"T4": pool},
-        punctuation=None,
+        punctuation=punctuation,
         dispatcher=nothing,
         stage_timeout_s=limits,
     )
@@ -129,14 +131,26 @@ def test_a_scan_that_is_left_is_cancelled() -> None:
     assert vad.responses[0].cancelled
 
 
-def broken_connection() -> AioRpcError:
-    return AioRpcError(StatusCode.CANCELLED, Metadata(), Metadata())
+def grpc_error(code: StatusCode) -> AioRpcError:
+    return AioRpcError(code, Metadata(), Metadata(), details="why")
 
 
-def test_a_broken_connection_is_a_replica_that_died() -> None:
-    vad = Handle([[A], broken_connection()], [[A, B]])
+@pytest.mark.parametrize("code", [StatusCode.CANCELLED, StatusCode.UNAVAILABLE])
+def test_a_broken_connection_is_a_replica_that_died(code: StatusCode) -> None:
+    vad = Handle([[A], grpc_error(code)], [[A, B]])
 
     assert asyncio.run(_detect(vad)) == [A, B]
+
+
+def test_another_error_of_grpc_is_told_and_not_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    vad = Handle([[A], grpc_error(StatusCode.RESOURCE_EXHAUSTED)], [[A, B]])
+
+    with pytest.raises(AioRpcError):
+        asyncio.run(_detect(vad))
+
+    assert "VAD stage: StatusCode.RESOURCE_EXHAUSTED, why" in caplog.text
 
 
 class Transports(Handle):
@@ -166,6 +180,34 @@ def test_only_a_large_array_passes_through_the_object_store(
     asyncio.run(detect())
 
     assert vad.by_reference == by_reference
+
+
+class PunctuationHandle:
+    """A punctuation stage that tells how it was called."""
+
+    def __init__(self, transport: str = "object store") -> None:
+        self._transport = transport
+
+    @property
+    def punctuate(self) -> PunctuationHandle:
+        return self
+
+    def options(self, *, _by_reference: bool) -> PunctuationHandle:
+        return PunctuationHandle("object store" if _by_reference else "gRPC")
+
+    async def remote(self, task: PunctuationTask) -> str:
+        return self._transport
+
+
+@pytest.mark.parametrize(("n_words", "transport"), [(49_999, "gRPC"), (50_000, "object store")])
+def test_only_a_long_text_is_punctuated_through_the_object_store(
+    n_words: int, transport: str
+) -> None:
+    async def punctuate() -> object:
+        task = PunctuationTask(words=("好",) * n_words, carry=("你",))
+        return await handle_calls(punctuation=PunctuationHandle()).punctuate(task)
+
+    assert asyncio.run(punctuate()) == transport
 
 
 REPLICA = "0a" * 16  # Ray's id of an actor

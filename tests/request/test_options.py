@@ -16,7 +16,7 @@ from deployments.core.types import (
     Recognition,
     TranscribeOptions,
 )
-from deployments.request.router import RouterPlan
+from deployments.request.plan import RouterPlan
 from tests.request.harness import (
     TEXT_ONLY,
     echo,

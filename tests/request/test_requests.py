@@ -6,7 +6,7 @@ The subjects are refusals, warnings, the cost of failures, and clients that leav
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,17 @@ import pytest
 
 from deployments.core.errors import EngineFailed, Overloaded
 from deployments.core.scheduler.events import Finished, GiveUp, Order
-from deployments.core.segments import LOST
+from deployments.core.segments import LOST, Answer
 from deployments.core.types import (
     Audio,
+    ChunkResult,
     Hints,
     Recognition,
     Span,
     TranscribeOptions,
 )
 from deployments.request import fanout
+from deployments.request.ahead import in_background
 from deployments.request.router import Pipeline
 from tests.request.harness import (
     ONE_REPLICA,
@@ -151,6 +153,87 @@ def test_a_request_whose_chunk_takes_long_asks_for_orders(monkeypatch: pytest.Mo
 
     assert calls.asked[:2] == ["submit", "submit"]  # the second one: nothing more is coming
     assert "orders" in calls.asked
+
+
+class ForgetsOnce(Counting):
+    """The dispatcher restarts before it hears that no further segment is coming."""
+
+    async def submit(self, *args: Any, **more: Any) -> tuple[bool, list[Order | GiveUp]]:
+        if self.asked == ["submit"]:
+            self._restart()
+        return await super().submit(*args, **more)
+
+
+def test_what_a_dispatcher_forgot_is_submitted_before_it_is_asked_for_orders(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fanout, "QUIET_S", 0.0)
+    calls = ForgetsOnce(lambda _: [Span(0, 1000)], echo, lambda _: [], ONE_REPLICA)
+
+    run(calls, np.ones(64_000, np.int16), plan=TEXT_ONLY)
+
+    assert calls.asked[:3] == ["submit"] * 3
+
+
+def test_a_report_that_was_told_is_not_kept() -> None:
+    async def kept() -> int:
+        calls = fake_calls()
+        work = fanout._Work("request", np.ones(16_000, np.int16), Hints(), calls, {}, False)
+        answered: asyncio.Future[ChunkResult] = asyncio.Future()
+        answered.set_result(ChunkResult((Recognition(""),), "only#0", "fake", 1000, 1.0))
+        work.under_way = {answered: Order(1, "request", "only", (0,), (1,))}  # type: ignore[dict-item]
+        await work.take_results({answered})  # type: ignore[arg-type]
+        work.report()
+        assert len(work.reports) == 1
+        await asyncio.wait(work.reports)
+        await asyncio.sleep(0)
+        return len(work.reports)
+
+    assert asyncio.run(kept()) == 0
+
+
+ANSWERED = {0: Answer(Recognition("one"))}
+
+
+async def refused(*answers: dict[int, Answer]) -> AsyncGenerator[dict[int, Answer]]:
+    for found in answers:
+        yield found
+    raise Overloaded(5.0)
+
+
+@pytest.mark.parametrize(
+    ("answers", "rounds"), [([], []), ([ANSWERED], [(ANSWERED, False)])], ids=["refused", "failed"]
+)
+def test_a_source_that_raises_has_no_last_answers(
+    answers: list[dict[int, Answer]], rounds: list[tuple[dict[int, Answer], bool]]
+) -> None:
+    got: list[tuple[dict[int, Answer], bool]] = []
+
+    async def read() -> None:
+        async for found in in_background(refused(*answers)):
+            got.append(found)
+
+    with pytest.raises(Overloaded):
+        asyncio.run(read())
+    assert got == rounds
+
+
+class Refusing(InProcessCalls):
+    """The dispatcher refuses every request."""
+
+    async def submit(self, *args: Any, **more: Any) -> tuple[bool, list[Order | GiveUp]]:
+        raise Overloaded(5.0)
+
+
+def test_a_stream_that_is_refused_has_no_event_before_the_error() -> None:
+    calls = Refusing(lambda _: [Span(0, 1000)], echo, lambda _: [], ONE_REPLICA)
+
+    async def first() -> object:
+        audio = upload(np.ones(64_000, np.int16))
+        return await anext(Pipeline(TEXT_ONLY, calls).run(audio, TranscribeOptions()))
+
+    with pytest.raises(Overloaded):
+        asyncio.run(first())
 
 
 def test_a_segment_that_kills_every_replica_is_lost_alone_and_named() -> None:

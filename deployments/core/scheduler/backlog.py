@@ -104,6 +104,7 @@ class Request:
     name: str
     interactive: bool
     number: int  # in order of arrival
+    background: bool = False  # goes behind the others
     backlog: Backlog = field(default_factory=Backlog)
     retries: list[Retry] = field(default_factory=list)
     losses: dict[int, int] = field(default_factory=dict)  # segment -> how often it may be to blame

@@ -30,6 +30,7 @@ class Submit:
     again: bool = False  # the request was admitted before, so it is not refused now
     coming_ms: int = 0  # audio that may still be submitted, while the VAD reads the recording
     interactive: bool | None = None  # goes before other requests; None: decided by its length
+    background: bool = False  # goes behind all other requests, and is never refused
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,8 @@ class Ledger:
         self.swept: dict[int, Order] = {}  # taken for lost with their replica, not reported yet
         self.waiting_ms = 0  # audio that waits, of all requests
         self.interactive: dict[str, Request] = {}  # interactive requests that wait
-        self.others: list[tuple[float, int, str]] = []  # heap of the others, least served first
+        # Heap of the others by (background, served_ms, number, name): the least served ones first.
+        self.others: list[tuple[bool, float, int, str]] = []
         self.retrying: dict[str, Request] = {}  # requests with retries
         self.version = 0  # a plan made under another version is void
         self._next_order = first_order
@@ -63,12 +64,13 @@ class Ledger:
             self.interactive[request.name] = request
         elif request.name not in self._queued:
             self._queued.add(request.name)
-            heapq.heappush(self.others, (request.served_ms, request.number, request.name))
+            place = (request.background, request.served_ms, request.number, request.name)
+            heapq.heappush(self.others, place)
 
     def pop_other(self) -> Request | None:
         """Takes out the waiting request that was sent least; `enqueue` puts it back."""
         while self.others:
-            name = heapq.heappop(self.others)[2]
+            name = heapq.heappop(self.others)[3]
             self._queued.discard(name)
             request = self.requests.get(name)
             if request is not None and request.backlog.members:
@@ -91,9 +93,9 @@ class Ledger:
         """The request's segments that are outstanding."""
         return {s for order in request.open for s in self.orders[order].order.segments}
 
-    def least_served_ms(self) -> float:
+    def least_served_ms(self, *, background: bool = False) -> float:
         """Where a new request begins: it should wait for the others no more than they for it."""
-        return self.others[0][0] if self.others else 0.0
+        return min((place[1] for place in self.others if place[0] == background), default=0.0)
 
     # -- pools
 

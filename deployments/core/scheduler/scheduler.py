@@ -7,8 +7,9 @@ replica", report how each order went, and are told which segments are given up. 
 (`Dispatcher`), the simulator and the tests drive this same code; the clock is an argument.
 
 Interactive requests go first, in order of arrival. The others share the replicas: the request that
-was sent least goes next. While much waits, every replica with room gets a full chunk. Once little
-waits, the rest is planned so that all replicas finish together (`planning.py`).
+was sent least goes next. Those of jobs go last (`background`). While much waits, every replica with
+room gets a full chunk. Once little waits, the rest is planned so that all replicas finish together
+(`planning.py`).
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Scheduler:
             case Submit():
                 interactive = _is_interactive(event)
                 too_long_s = self.queue_s(interactive=interactive) - self._promised_s[interactive]
-                if too_long_s > 0 and not event.again:
+                if too_long_s > 0 and not (event.again or event.background):
                     return [Refuse(event.request, max(1.0, too_long_s))]
                 self._add(event)
             case Finished():
@@ -104,17 +105,18 @@ class Scheduler:
         sent = self._ledger.orders.get(order)
         return None if sent is None else sent.order.pool
 
-    def queue_s(self, *, interactive: bool = False) -> float:
-        """How long all pools together need for what waits, is outstanding or is announced.
+    def queue_s(self, *, interactive: bool = False, background: bool = False) -> float:
+        """How long all pools together need for what stands before a new request of this kind.
 
-        With `interactive`, only for what stands before a new interactive request.
+        That is what waits or is announced of requests that go first, and all that is outstanding.
         """
         usable = self._ledger.usable()
-        requests = self._ledger.requests.values()
-        before = [request for request in requests if request.interactive or not interactive]
-        waiting_ms = self._ledger.waiting_ms
-        if interactive:
-            waiting_ms = sum(request.waiting_ms for request in before)
+        before = [
+            request
+            for request in self._ledger.requests.values()
+            if (request.interactive or not interactive) and (background or not request.background)
+        ]
+        waiting_ms = sum(request.waiting_ms for request in before)
         coming_ms = sum(request.coming_ms for request in before)
         outstanding_ms = sum(pool.work_ms for pool in usable)
         n_replicas = sum(max(1, pool.n_replicas) for pool in usable)
@@ -179,15 +181,16 @@ class Scheduler:
 
     def _new_request(self, event: Submit) -> Request:
         self._n_requests += 1
-        request = Request(event.request, _is_interactive(event), self._n_requests)
-        request.served_ms = self._ledger.least_served_ms()
+        request = Request(event.request, _is_interactive(event), self._n_requests, event.background)
+        request.served_ms = self._ledger.least_served_ms(background=event.background)
         self._ledger.requests[event.request] = request
         return request
 
 
 def _is_interactive(event: Submit) -> bool:
     is_short = sum(event.lengths_ms.values()) + event.coming_ms < INTERACTIVE_MS
-    return is_short if event.interactive is None else event.interactive
+    interactive = is_short if event.interactive is None else event.interactive
+    return interactive and not event.background
 
 
 def orders(actions: Iterable[Action]) -> Iterator[Order]:

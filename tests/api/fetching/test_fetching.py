@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from deployments.api.fetching import MAX_REDIRECTS, Fetcher
 from deployments.core.errors import AsrError, FetchFailed, TimedOut, UploadTooLarge, UrlRefused
 from deployments.outgoing.allowed import allowed
 from deployments.outgoing.guard import Guard
+from deployments.request.fetching import MAX_REDIRECTS, Fetcher
 from tests.api.senders import MIB, left
 from tests.outgoing.certificates import certified
 from tests.outgoing.internet import METADATA, OTHER, PUBLIC, Internet, answer, to

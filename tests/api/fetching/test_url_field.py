@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments.api.fetching import fetcher_for
 from deployments.api.ingress import Front, create_app
 from deployments.api.openapi import document
 from deployments.config import Limits
 from deployments.core.types import StoredUpload, Upload
+from deployments.request.fetching import fetcher_for
 from deployments.request.stored import mapped
 from deployments.service_settings import Fetch
 from tests.api.senders import left

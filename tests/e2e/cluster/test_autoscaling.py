@@ -17,7 +17,7 @@ from benchmarks.material.recordings import wav_bytes
 from benchmarks.material.synthetic_audio import voice
 from deployments.config import AppConfig
 from deployments.deploy import deploy
-from deployments.dispatcher import running_replicas
+from deployments.replicas import running_replicas
 from deployments.serve import running
 from tests.e2e.test_bad_input import PATH
 

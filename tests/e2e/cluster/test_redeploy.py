@@ -19,8 +19,8 @@ import ray
 from benchmarks.machine import free_port
 from deployments.config import AppConfig
 from deployments.deploy import deploy
-from deployments.dispatcher import running_replicas
 from deployments.loopback import LOOPBACK, on_loopback
+from deployments.replicas import running_replicas
 from deployments.serve import FOR_RAY, load_config, running
 from tests.e2e.test_drain import GENEROUS_S, LONG, SHORT, SLOW, post
 from tests.e2e.test_failures import wait_until

@@ -15,14 +15,15 @@ from typing import BinaryIO, cast
 
 import httpcore
 from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartParser
 
-from deployments.api.uploads import IN_MEMORY_BYTES
 from deployments.config import Limits
 from deployments.core.errors import FetchFailed, TimedOut, UploadTooLarge, UrlRefused
 from deployments.outgoing.guard import CONNECT_TIMEOUT_S, Guard, connections
 from deployments.outgoing.urls import Target, parsed, redirected
 from deployments.service_settings import Fetch
 
+IN_MEMORY_BYTES = MultiPartParser.spool_max_size  # a larger recording is in a file
 MAX_REDIRECTS = 3
 REDIRECTS = (301, 302, 303, 307, 308)
 BYTES_PER_MB = 1_000_000

@@ -1,0 +1,1 @@
+"""What jobs are made of: their types, where their objects lie, and edited texts."""

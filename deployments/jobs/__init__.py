@@ -1,0 +1,1 @@
+"""Transcription jobs: long recordings whose work survives every process that does it."""

@@ -1,0 +1,204 @@
+"""Recordings and results as objects: files of a folder, or of a bucket of S3, OSS or Google.
+
+A key is a path such as `jobs/job_x/0/audio`. Objects are written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import BaseError, NotFoundError
+from obstore.store import GCSStore, LocalStore, ObjectStore, S3Store
+
+from deployments.core.errors import StorageFailed
+from deployments.service_settings import Storage
+from deployments.storage import data_dir
+
+FOLDER = "objects"
+MARKER = "paraformer-cluster"  # an object that lies in every storage
+MARKED = b"The objects of transcription jobs.\n"
+PIECE_BYTES = 8 * 1024 * 1024  # of a recording, in memory at a time
+RETRY_S = 30.0
+
+
+class NoObject(Exception):
+    """There is no object under this key."""
+
+
+class Objects:
+    """The objects under one folder or one prefix of a bucket. Raises StorageFailed."""
+
+    def __init__(self, store: ObjectStore, folder: Path | None = None) -> None:
+        """`folder` is where the store keeps its files, if it keeps them in a folder."""
+        self._store, self._folder = store, folder
+
+    async def mark(self) -> None:
+        """Writes the object by which it is known later whether the storage itself is there."""
+        with _our_errors():
+            await obstore.put_async(self._store, MARKER, MARKED)
+
+    async def put(self, key: str, data: bytes) -> None:
+        self._check_folder()
+        with _our_errors():
+            await obstore.put_async(self._store, key, data)
+
+    async def put_file(self, key: str, file: BinaryIO) -> None:
+        """Stores an open file from its beginning, piece by piece."""
+        self._check_folder()
+        file.seek(0)
+        with _our_errors():
+            await obstore.put_async(self._store, key, file, chunk_size=PIECE_BYTES)
+
+    async def get(self, key: str) -> bytes:
+        """The whole object. Raises NoObject."""
+        async with self._found():
+            answer = await obstore.get_async(self._store, key)
+            return bytes(await answer.bytes_async())
+
+    async def get_range(self, key: str, start: int, end: int) -> bytes:
+        """The bytes from `start` up to `end`. Raises NoObject."""
+        async with self._found():
+            return bytes(await obstore.get_range_async(self._store, key, start=start, end=end))
+
+    async def size(self, key: str) -> int:
+        """Raises NoObject."""
+        async with self._found():
+            return int((await obstore.head_async(self._store, key))["size"])
+
+    async def pieces(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
+        """The bytes from `start` up to `end`, in pieces of bounded size. Raises NoObject."""
+        for first in range(start, end, PIECE_BYTES):
+            yield await self.get_range(key, first, min(end, first + PIECE_BYTES))
+
+    async def open(self, key: str, spare: BinaryIO) -> BinaryIO:
+        """The object as a local file. `spare` receives it unless it is one. Raises NoObject."""
+        if self._folder is not None:
+            async with self._found():
+                return await asyncio.to_thread((self._folder / key).open, "rb")
+        async for piece in self.pieces(key, 0, await self.size(key)):
+            spare.write(piece)
+        spare.flush()
+        return spare
+
+    async def keys(self, prefix: str) -> AsyncIterator[list[str]]:
+        """All keys under the prefix, page by page."""
+        with _our_errors():
+            async for page in obstore.list(self._store, prefix=prefix):
+                yield [entry["path"] for entry in page]
+
+    async def delete(self, prefix: str) -> None:
+        """Removes every object under the prefix."""
+        async for page in self.keys(prefix):
+            with _our_errors():
+                await obstore.delete_async(self._store, page)
+        if self._folder is not None:
+            _remove_empty(self._folder / prefix)
+
+    def _check_folder(self) -> None:
+        """Raises StorageFailed where the folder is not there, as when no disk is mounted."""
+        if self._folder is not None and not (self._folder / MARKER).exists():
+            raise StorageFailed(RETRY_S)
+
+    @asynccontextmanager
+    async def _found(self) -> AsyncIterator[None]:
+        """Raises NoObject only while the storage is there.
+
+        A folder that is not mounted, or a bucket that was renamed, holds no object either.
+        """
+        try:
+            with _our_errors():
+                yield
+        except NoObject:
+            try:
+                with _our_errors():
+                    await obstore.head_async(self._store, MARKER)
+            except NoObject:
+                raise StorageFailed(RETRY_S) from None
+            raise
+
+
+@contextmanager
+def _our_errors() -> Iterator[None]:
+    try:
+        yield
+    except (NotFoundError, FileNotFoundError) as error:
+        raise NoObject(str(error)) from None
+    except (BaseError, OSError) as error:
+        raise StorageFailed(RETRY_S) from error
+
+
+def _remove_empty(folder: Path) -> None:
+    """Removes the folders that hold nothing any more, from the innermost on."""
+    for path, _, _ in os.walk(folder, topdown=False):
+        with suppress(OSError):
+            Path(path).rmdir()
+
+
+def open_objects(storage: Storage) -> Objects:
+    """The objects of the service: in the bucket of the configuration, or in its folder of data."""
+    if storage.objects_url is not None:
+        return bucket_objects(storage.objects_url)
+    return folder_objects(data_dir(storage) / FOLDER)
+
+
+def folder_objects(folder: Path) -> Objects:
+    """The objects of a folder, which is made where it does not exist."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not any(folder.iterdir()):
+        (folder / MARKER).write_bytes(MARKED)
+    return Objects(LocalStore(folder, mkdir=True), folder)
+
+
+def bucket_objects(url: str, environ: Mapping[str, str] = os.environ) -> Objects:
+    """The objects of `s3://BUCKET/PREFIX`, `oss://...` or `gs://...`. Raises ValueError.
+
+    Keys and endpoints come from the environment: `AWS_*` for S3, `OSS_*` for Aliyun's OSS and
+    `GOOGLE_*` for Google, as in the tools of these services.
+    """
+    parts = urlsplit(url)
+    prefix = parts.path.strip("/") or None
+    if not parts.netloc or parts.scheme not in STORES:
+        raise ValueError(f"objects are kept at s3://, oss:// or gs://, not at {url!r}")
+    return Objects(STORES[parts.scheme](parts.netloc, prefix, environ))
+
+
+def _s3(bucket: str, prefix: str | None, environ: Mapping[str, str]) -> ObjectStore:
+    plain = environ.get("AWS_ENDPOINT_URL", environ.get("AWS_ENDPOINT", ""))
+    options: dict[str, Any] = {"endpoint": plain} if plain else {}
+    return S3Store(
+        bucket,
+        prefix=prefix,
+        region=environ.get("AWS_REGION", environ.get("AWS_DEFAULT_REGION", "us-east-1")),
+        client_options={"allow_http": plain.startswith("http:")},
+        **options,
+    )
+
+
+def _oss(bucket: str, prefix: str | None, environ: Mapping[str, str]) -> ObjectStore:
+    """OSS speaks S3, with the bucket in the host, and without deleting many objects at once."""
+    region = environ.get("OSS_REGION", "cn-hangzhou")
+    host = environ.get("OSS_ENDPOINT", f"oss-{region}.aliyuncs.com").removeprefix("https://")
+    return S3Store(
+        bucket,
+        prefix=prefix,
+        endpoint=f"https://{bucket}.{host}",
+        region=region,
+        access_key_id=environ.get("OSS_ACCESS_KEY_ID", ""),
+        secret_access_key=environ.get("OSS_ACCESS_KEY_SECRET", ""),
+        virtual_hosted_style_request=True,
+        disable_bulk_delete=True,
+    )
+
+
+def _gs(bucket: str, prefix: str | None, environ: Mapping[str, str]) -> ObjectStore:
+    return GCSStore(bucket, prefix=prefix)
+
+
+STORES = {"s3": _s3, "oss": _oss, "gs": _gs}

@@ -1,0 +1,1 @@
+"""Tests of jobs: their rows, leases, journal, worker and webhooks."""
