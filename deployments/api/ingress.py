@@ -81,7 +81,6 @@ class Ingress:
         nearby._init(_prefer_local_routing=True)  # type: ignore[no-untyped-call]
         fetcher = fetcher_for(fetch, limits)
         self._front = Front(router, engine, limits, nearby=nearby, fetcher=fetcher)
-
         self._routes = job_routes(
             jobs, engine, limits, fetch or Fetch(), jobs_settings or JobsSettings(), storage
         )

@@ -1,4 +1,4 @@
-"""The page of the real service, through Serve's proxy, in a real browser."""
+"""The page of the real service, with its jobs and without, through Serve's proxy."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ FAKES = {
 
 
 @pytest.fixture
-def url() -> Iterator[str]:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The address of the real service with engines that recognise nothing."""
-    with running(AppConfig.model_validate(FAKES), port=free_port(), num_cpus=2) as address:
+    kept = {"jobs": {"enabled": request.param}, "storage": {"data_dir": str(tmp_path / "kept")}}
+    config = AppConfig.model_validate(FAKES | kept)
+    with running(config, port=free_port(), num_cpus=2) as address:
         yield address
 
 
+@pytest.mark.parametrize("url", [True, False], indirect=True, ids=["with jobs", "without"])
 def test_a_recording_is_transcribed_from_the_page(
     open_page: Open, complaints: list[str], tmp_path: Path, shoot: Any
 ) -> None:
@@ -43,5 +46,9 @@ def test_a_recording_is_transcribed_from_the_page(
     page.get_by_role("button", name="开始转写").click()
 
     expect(page.locator(".block li").first).to_be_visible(timeout=60_000)
+    page.locator("summary", has_text="导出").click(timeout=60_000)
+    with page.expect_download() as downloading:
+        page.get_by_role("button", name="SRT 字幕").click()
     shoot(page, "real")
+    assert " --> " in downloading.value.path().read_text("utf-8")
     assert complaints == []

@@ -48,7 +48,7 @@ export function button(iconName, words, { label, kind = "", click } = {}) {
 
 const STAYS_MS = 5000;
 
-/** A short message at the foot of the page, with at most one thing to do about it. */
+/** A short message below the header, with at most one thing to do about it. */
 export function toast(words, action) {
   const shown = el("div", { className: "toast" }, el("span", {}, words));
   if (action) {
