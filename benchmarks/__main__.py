@@ -51,6 +51,10 @@ BENCHMARKS = {
         "benchmarks.service.jobs:run",
         "Jobs whose workers are killed at random, on both databases: lost, twice, leases a second.",
     ),
+    "keys": Benchmark(
+        "benchmarks.service.keys:run",
+        "The check of an API key: its CPU time, and a request with a key that has limits.",
+    ),
     "punctuation": Benchmark(
         "benchmarks.engines.punctuation:run",
         "CT-Transformer against FunASR on one thread or a GPU: a batch of documents, a long one.",

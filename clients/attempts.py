@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from deployments.core.errors import AsrError, ModelUnavailable, Overloaded
+from deployments.core.errors import AsrError, LimitExceeded, ModelUnavailable, Overloaded
 
 MAX_RETRY_WAIT_S = 60.0  # if Retry-After is longer, the error is raised at once
 
@@ -45,6 +45,8 @@ def _is_safe_again(error: Exception) -> bool | float:
     match error:
         case ModelUnavailable() | Unreached(retry_after_s=None):
             return True
-        case Overloaded() | Unreached() if (error.retry_after_s or 0.0) <= MAX_RETRY_WAIT_S:
+        case Overloaded() | LimitExceeded() | Unreached() if (
+            error.retry_after_s or 0.0
+        ) <= MAX_RETRY_WAIT_S:
             return float(error.retry_after_s or 0.0)
     return False

@@ -5,6 +5,7 @@ Exit status: 0 if all went well, 1 if something failed, 2 for a wrong command li
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -78,18 +79,23 @@ Words = Annotated[
 Itn = Annotated[bool, Option("--itn", help="Write spoken numbers in digits: 三百零五 as 305.")]
 Jobs = Annotated[int, Option("--jobs", "-j", min=1, help="Files to send at the same time.")]
 Force = Annotated[bool, Option("--force", help="Overwrite existing files.")]
+ApiKeyFile = Annotated[
+    Path | None,
+    Option(metavar="FILE", help="A file with the API key; else PARAFORMER_API_KEY has it."),
+]
 TimeoutS = Annotated[
     float, Option("--timeout", min=1, help="Seconds without any answer to give up after.")
 ]
 
 
-def _connect(context: typer.Context, url: str, timeout_s: float) -> Client:
+def _connect(context: typer.Context, url: str, key_file: Path | None, timeout_s: float) -> Client:
     """The client. A test passes its own function to make one, as the context's object."""
     set_on_retry_hooks([_tell_of_retry])
     make: Callable[..., Client] = context.obj or Client
     try:
-        return make(url, timeout_s=timeout_s)
-    except AsrError as error:
+        key = key_file.read_text("utf-8") if key_file else os.environ.get("PARAFORMER_API_KEY", "")
+        return make(url, timeout_s=timeout_s, api_key=key.strip() or None)
+    except (AsrError, OSError, UnicodeError) as error:
         raise typer.BadParameter(str(error)) from None
 
 
@@ -117,6 +123,7 @@ def transcribe(
     itn: Itn = False,
     jobs: Jobs = 2,
     force: Force = False,
+    api_key_file: ApiKeyFile = None,
     timeout_s: TimeoutS = DEFAULT_TIMEOUT_S,
 ) -> None:
     """Transcribe FILE... and print the transcripts, or write one file for each into DIR."""
@@ -139,7 +146,7 @@ def transcribe(
     )
     render = partial(_rendered, format_name=format_name, words=words)
     with (
-        _connect(context, url, timeout_s) as client,
+        _connect(context, url, api_key_file, timeout_s) as client,
         progress_on(Console(stderr=True)) as progress,
         _threads(jobs) as pool,
     ):
@@ -228,10 +235,10 @@ def _source(job: Job) -> Source:
 
 
 @app.command()
-def models(context: typer.Context, url: Url = DEFAULT_URL) -> None:
+def models(context: typer.Context, url: Url = DEFAULT_URL, api_key_file: ApiKeyFile = None) -> None:
     """List the models that are served, and the pools that run them."""
     try:
-        with _connect(context, url, DEFAULT_TIMEOUT_S) as client:
+        with _connect(context, url, api_key_file, DEFAULT_TIMEOUT_S) as client:
             served = client.models()
     except AsrError as error:
         _complain(str(error))
@@ -255,10 +262,10 @@ def _joined(values: Iterable[object]) -> str:
 
 
 @app.command()
-def ready(context: typer.Context, url: Url = DEFAULT_URL) -> None:
+def ready(context: typer.Context, url: Url = DEFAULT_URL, api_key_file: ApiKeyFile = None) -> None:
     """Say whether a recording would be transcribed now. Exit status 1 if not."""
     try:
-        with _connect(context, url, DEFAULT_TIMEOUT_S) as client:
+        with _connect(context, url, api_key_file, DEFAULT_TIMEOUT_S) as client:
             state = client.ready()
     except AsrError as error:
         _complain(str(error))

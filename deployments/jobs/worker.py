@@ -70,11 +70,12 @@ class Worker:
         model: str,
         has_room: Callable[[], Awaitable[bool]],
         fetch: Fetch | None,
+        charge: Callable[[str, int, str, int], Awaitable[None]] | None = None,
     ) -> None:
         """`model` names all models and how they run, since a journal is of use to the same only."""
         self._engine, self._leases, self._objects = engine, leases, objects
         self._pipeline, self._settings, self._model = pipeline, settings, model
-        self._has_room, self._fetch = has_room, fetch
+        self._has_room, self._fetch, self._charge = has_room, fetch, charge
         self._store = Store(engine, max_waiting=settings.max_waiting)
         self._running: set[asyncio.Task[None]] = set()
 
@@ -210,6 +211,8 @@ class Worker:
         result = to_json(detailed(transcript)).encode()
         await self._leases.prolong(lease)  # an overtaken worker writes no result
         await self._objects.put(result_key(lease.job, lease.number), result)
+        if self._charge is not None and row.owner:
+            await self._charge(lease.job, lease.number, row.owner, transcript.duration_ms)
 
     async def _fetched(self, lease: Lease, url: str) -> tuple[str, str]:
         """Stores what the URL names. A later attempt, and who listens, read it from there."""

@@ -36,7 +36,7 @@ def test_the_page_may_load_nothing_from_elsewhere(client: TestClient) -> None:
     assert headers["content-security-policy"].startswith("default-src 'self'; media-src")
     assert "unsafe" not in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
-    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["referrer-policy"] == "same-origin"
     assert headers["permissions-policy"].startswith("microphone=(self)")
 
 
