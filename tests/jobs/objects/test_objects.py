@@ -131,7 +131,7 @@ def test_a_file_that_breaks_leaves_nothing(objects: Objects, tmp_path: Path) -> 
 
     assert run(keys_of(objects, "jobs")) == set()
     left = {path.name for path in (tmp_path / "objects").rglob("*") if path.is_file()}
-    assert left == {MARKER}
+    assert left <= {MARKER}
 
 
 class _Memory:
