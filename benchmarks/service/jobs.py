@@ -49,7 +49,7 @@ from deployments.jobs.store import Store
 from deployments.objects import Objects, folder_objects
 
 N_CLIENTS, N_WORKERS = 20, 4
-KILL_EVERY_S = 1.5
+KILL_EVERY_S = 4.0
 CLAIMS = 300
 PATIENCE_S = 300.0
 N_CUTS = 2
