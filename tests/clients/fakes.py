@@ -76,7 +76,7 @@ class FakeRouter:
         }
 
 
-def _as_ray_raises(error: AsrError) -> Exception:
+def as_ray_raises(error: AsrError) -> Exception:
     """The error as Ray raises it from another process: an `AsrError` whose text is a traceback."""
     wrapped = RayTaskError("transcribe", "pid=1, ip=10.0.0.1", error)  # type: ignore[no-untyped-call]
     raised: Exception = wrapped.as_instanceof_cause()  # type: ignore[no-untyped-call]
@@ -108,7 +108,7 @@ class FakeResponse:
             for item in items:
                 yield item() if callable(item) else item
         except AsrError as error:
-            raise _as_ray_raises(error) from None
+            raise as_ray_raises(error) from None
 
 
 class FakeStream(FakeResponse):
