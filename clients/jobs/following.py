@@ -56,7 +56,7 @@ class Patience:
 
         Raises TimedOut at the timeout, and the error itself if the service was silent too long.
         """
-        if error is None:
+        if error is None or isinstance(error, LimitExceeded):  # a full queue is an answer
             self._heard_s = self._clock()
         left_s = self._left_s()
         if left_s <= 0:

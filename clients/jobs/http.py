@@ -18,7 +18,7 @@ import httpx
 from clients.attempts import Unreached
 from clients.jobs.asked import Chosen, JobAsked, JobName, Sources
 from clients.jobs.following import PASSING, Follower, Patience
-from clients.jobs.messages import JobCalls, job_of, page_of, result_params
+from clients.jobs.messages import JobCalls, job_of, page_of, result_params, submitted
 from clients.jobs.model import Job, JobEvent, JobPage
 from clients.messages import Calls, MakeRequest, transcript_of
 from deployments.core.errors import UnknownJob
@@ -82,7 +82,7 @@ class Jobs:
         The job is made once, however often the request has to be sent.
         """
         with self._calls.submission(sources, asked) as make:
-            return job_of(self._answer(make, has_one_effect=True))
+            return submitted(self._answer(make, has_one_effect=True))
 
     def get(self, job: JobName) -> Job:
         """The job as it is now. Raises UnknownJob."""
@@ -188,7 +188,7 @@ class AsyncJobs:
     async def submit(self, sources: Sources, **asked: Unpack[JobAsked]) -> Job:
         """As `Jobs.submit`."""
         with self._calls.submission(sources, asked) as make:
-            return job_of(await self._answer(make, has_one_effect=True))
+            return submitted(await self._answer(make, has_one_effect=True))
 
     async def get(self, job: JobName) -> Job:
         """As `Jobs.get`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
@@ -104,6 +104,10 @@ def result_params(name: str, *, file: int, edited: bool) -> dict[str, str]:
 
 def job_of(response: httpx.Response) -> Job:
     return _read(response, job_from, "a job")
+
+
+def submitted(response: httpx.Response) -> Job:
+    return replace(job_of(response), is_new=response.status_code == httpx.codes.ACCEPTED)
 
 
 def page_of(response: httpx.Response) -> JobPage:

@@ -61,6 +61,7 @@ class Job:
     priority: int = 0
     webhook: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    is_new: bool = False  # from `submit` alone: the call made the job, rather than found it
 
     @property
     def has_ended(self) -> bool:

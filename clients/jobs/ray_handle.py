@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, Unpack
 
 from clients.attempts import Unreached
@@ -53,8 +54,8 @@ class HandleJobs:
             with opened(sources) as (name, _):  # type: ignore[arg-type] # it is no list of URLs
                 upload = read_upload(sources)  # type: ignore[arg-type]
             call = self._handle.submit_here.remote(new_job(request, name, upload), upload)
-        body, _ = self._result(call)
-        return job_from(body)
+        body, is_new = self._result(call)
+        return replace(job_from(body), is_new=is_new)
 
     def get(self, job: JobName) -> Job:
         """As `Jobs.get`."""

@@ -11,6 +11,7 @@ import httpx
 from ray.exceptions import RayTaskError
 
 from deployments.api.ingress import Front, create_app
+from deployments.api.jobs.endpoints import job_routes
 from deployments.config import Limits
 from deployments.core.errors import AsrError
 from deployments.core.types import (
@@ -23,6 +24,7 @@ from deployments.core.types import (
     Transcript,
     Upload,
 )
+from deployments.service_settings import Fetch, JobsSettings
 from tests.core.test_wire import ERRORS
 from tests.core.transcripts import PARAFORMER
 
@@ -146,11 +148,13 @@ class FakeHandle:
 
 
 class AsgiTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
-    """The real HTTP front over a fake Router, in this process, for both kinds of client."""
+    """The real HTTP front over a fake Router, without jobs, for both kinds of client."""
 
     def __init__(self, router: FakeRouter) -> None:
         front = Front(FakeHandle(router), ENGINE, Limits())
-        self._asgi = httpx.ASGITransport(create_app(front), raise_app_exceptions=False)
+        without = job_routes(None, ENGINE, Limits(), Fetch(), JobsSettings(), None)
+        app = create_app(front, more=without)
+        self._asgi = httpx.ASGITransport(app, raise_app_exceptions=False)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         response = await self._asgi.handle_async_request(request)
