@@ -47,6 +47,14 @@ BENCHMARKS = {
         "benchmarks.service.uploads:run",
         "Large uploads through the service: the memory of each process, for one and for several.",
     ),
+    "jobs": Benchmark(
+        "benchmarks.service.jobs:run",
+        "Jobs whose workers are killed at random, on both databases: lost, twice, leases a second.",
+    ),
+    "keys": Benchmark(
+        "benchmarks.service.keys:run",
+        "The check of an API key: its CPU time, and a request with a key that has limits.",
+    ),
     "punctuation": Benchmark(
         "benchmarks.engines.punctuation:run",
         "CT-Transformer against FunASR on one thread or a GPU: a batch of documents, a long one.",

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from deployments.core.errors import AsrError, ModelUnavailable, Overloaded, TimedOut
+from deployments.core.errors import (
+    AsrError,
+    LimitExceeded,
+    ModelUnavailable,
+    Overloaded,
+    TimedOut,
+)
 
 MAX_RETRY_WAIT_S = 60.0  # if Retry-After is longer, the error is raised at once
 
@@ -51,6 +57,8 @@ def _is_safe_again(error: Exception) -> bool | float:
     match error:
         case ModelUnavailable() | Unreached(retry_after_s=None):
             return True
-        case Overloaded() | Unreached() if (error.retry_after_s or 0.0) <= MAX_RETRY_WAIT_S:
+        case Overloaded() | LimitExceeded() | Unreached() if (
+            error.retry_after_s or 0.0
+        ) <= MAX_RETRY_WAIT_S:
             return float(error.retry_after_s or 0.0)
     return False

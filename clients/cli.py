@@ -22,6 +22,7 @@ from clients.batch import Batch
 from clients.http import DEFAULT_TIMEOUT_S, Client
 from clients.options import (
     DEFAULT_URL,
+    ApiKeyFile,
     Channel,
     Files,
     Force,
@@ -73,6 +74,7 @@ def transcribe(
     itn: Itn = False,
     jobs: Jobs = 2,
     force: Force = False,
+    api_key_file: ApiKeyFile = None,
     timeout_s: TimeoutS = DEFAULT_TIMEOUT_S,
 ) -> None:
     """Transcribe FILE... and print the transcripts, or write one file for each into DIR.
@@ -102,7 +104,7 @@ def transcribe(
     )
     render = partial(_rendered, format_name=format_name, words=words)
     with (
-        connect(context, url, timeout_s) as client,
+        connect(context, url, api_key_file, timeout_s) as client,
         progress_on(Console(stderr=True)) as progress,
         threads(jobs) as pool,
     ):
@@ -173,10 +175,12 @@ def _source(job: Job) -> Source:
 
 
 @app.command()
-def models(context: typer.Context, url: ServiceUrl = DEFAULT_URL) -> None:
+def models(
+    context: typer.Context, url: ServiceUrl = DEFAULT_URL, api_key_file: ApiKeyFile = None
+) -> None:
     """List the models that are served, and the pools that run them."""
     try:
-        with connect(context, url, DEFAULT_TIMEOUT_S) as client:
+        with connect(context, url, api_key_file, DEFAULT_TIMEOUT_S) as client:
             served = client.models()
     except AsrError as error:
         complain(str(error))
@@ -200,10 +204,12 @@ def _joined(values: Iterable[object]) -> str:
 
 
 @app.command()
-def ready(context: typer.Context, url: ServiceUrl = DEFAULT_URL) -> None:
+def ready(
+    context: typer.Context, url: ServiceUrl = DEFAULT_URL, api_key_file: ApiKeyFile = None
+) -> None:
     """Say whether a recording would be transcribed now. Exit status 1 if not."""
     try:
-        with connect(context, url, DEFAULT_TIMEOUT_S) as client:
+        with connect(context, url, api_key_file, DEFAULT_TIMEOUT_S) as client:
             state = client.ready()
     except AsrError as error:
         complain(str(error))

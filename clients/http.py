@@ -40,6 +40,13 @@ def _limits(timeout_s: float) -> httpx.Timeout:
     return httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
 
 
+def _authorization(api_key: str | None) -> dict[str, str]:
+    """The header. Raises AsrError for a text that is no key, which the message does not show."""
+    if api_key and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
+        raise AsrError("The API key has characters that no key has.")
+    return {"Authorization": f"Bearer {api_key}"} if api_key else {}
+
+
 def _checked(base_url: str) -> httpx.URL:
     """The URL of the service. Raises AsrError for what is no URL."""
     try:
@@ -65,10 +72,12 @@ class Client:
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         attempts: int = DEFAULT_ATTEMPTS,
+        api_key: str | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._http = httpx.Client(
             base_url=_checked(base_url),
+            headers=_authorization(api_key),
             timeout=_limits(timeout_s),
             transport=transport or Transport(),
         )
@@ -161,10 +170,12 @@ class AsyncClient:
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         attempts: int = DEFAULT_ATTEMPTS,
+        api_key: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._http = httpx.AsyncClient(
             base_url=_checked(base_url),
+            headers=_authorization(api_key),
             timeout=_limits(timeout_s),
             transport=transport or AsyncTransport(),
         )

@@ -40,6 +40,7 @@ from clients.jobs.asked import JobAsked
 from clients.jobs.model import Job
 from clients.options import (
     DEFAULT_URL,
+    ApiKeyFile,
     Channel,
     Force,
     Hotwords,
@@ -89,6 +90,7 @@ def submit(
     hotword: Hotwords = None,
     channel: Channel = None,
     itn: Itn = False,
+    api_key_file: ApiKeyFile = None,
     timeout_s: TimeoutS = DEFAULT_TIMEOUT_S,
 ) -> None:
     """Submit each FILE or URL as a job, and print the ids of the jobs."""
@@ -110,7 +112,7 @@ def submit(
     if together and len(urls) < len(found):
         raise typer.BadParameter("--together takes URLs only.")
     n_failed = 0
-    with connect(context, url, timeout_s) as client:
+    with connect(context, url, api_key_file, timeout_s) as client:
         for shown, source in [("all", urls)] if together else zip(sources, found, strict=True):
             try:
                 typer.echo(client.jobs.submit(source, **asked).id)
@@ -125,12 +127,13 @@ def watch(
     context: typer.Context,
     jobs: JobIds,
     url: ServiceUrl = DEFAULT_URL,
+    api_key_file: ApiKeyFile = None,
     timeout_s: TimeoutS = DEFAULT_TIMEOUT_S,
 ) -> None:
     """Show each file of JOB... until all jobs have ended. Status 1 unless all are completed."""
     ids = list(dict.fromkeys(jobs))
     with (
-        connect(context, url, timeout_s) as client,
+        connect(context, url, api_key_file, timeout_s) as client,
         progress_on(Console(stderr=True)) as progress,
         threads(min(len(ids), N_WATCHED)) as pool,
     ):
@@ -156,12 +159,13 @@ def result(
     edited: Edited = False,
     force: Force = False,
     url: ServiceUrl = DEFAULT_URL,
+    api_key_file: ApiKeyFile = None,
     timeout_s: TimeoutS = DEFAULT_TIMEOUT_S,
 ) -> None:
     """Print the transcript of a file of JOB, or write it to PATH."""
     if output is None and format_name in BINARY and sys.stdout.isatty():
         raise typer.BadParameter(f"{format_name} needs -o PATH.")
-    with _told(), connect(context, url, timeout_s) as client:
+    with _told(), connect(context, url, api_key_file, timeout_s) as client:
         if output is not None and output.exists() and not force:
             raise FileExistsError(f"{output} exists; --force overwrites it.")
         content = client.jobs.export(job, format_name, file=file, edited=edited)
@@ -178,11 +182,12 @@ def cancel(
     context: typer.Context,
     jobs: JobIds,
     url: ServiceUrl = DEFAULT_URL,
+    api_key_file: ApiKeyFile = None,
     timeout_s: TimeoutS = DEFAULT_TIMEOUT_S,
 ) -> None:
     """Cancel JOB... and print the state of each. A job that had ended stays as it was."""
     n_failed = 0
-    with connect(context, url, timeout_s) as client:
+    with connect(context, url, api_key_file, timeout_s) as client:
         for job in jobs:
             try:
                 typer.echo(f"{job} {client.jobs.cancel(job).state}")
@@ -199,11 +204,12 @@ def list_jobs(
     limit: Limit = 20,
     after: After = None,
     url: ServiceUrl = DEFAULT_URL,
+    api_key_file: ApiKeyFile = None,
     timeout_s: TimeoutS = DEFAULT_TIMEOUT_S,
 ) -> None:
     """List jobs from the newest on: a table, or lines with tabs where there is no terminal."""
     states = [one for one in STATES if one in (state or ())]
-    with _told(), connect(context, url, timeout_s) as client:
+    with _told(), connect(context, url, api_key_file, timeout_s) as client:
         page = client.jobs.list(states=states, limit=limit, after=after)
     rows = [
         (job.id, cleaned(job.name), job.state, str(len(job.files)), *_times(job))

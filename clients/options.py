@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -67,6 +68,10 @@ Words = Annotated[
 Itn = Annotated[bool, Option("--itn", help="Write spoken numbers in digits: 三百零五 as 305.")]
 Jobs = Annotated[int, Option("--jobs", "-j", min=1, help="Files to send at the same time.")]
 Force = Annotated[bool, Option("--force", help="Overwrite files that exist.")]
+ApiKeyFile = Annotated[
+    Path | None,
+    Option(metavar="FILE", help="A file with the API key; else PARAFORMER_API_KEY has it."),
+]
 TimeoutS = Annotated[
     float, Option("--timeout", min=1, help="Seconds without any answer to give up after.")
 ]
@@ -77,13 +82,14 @@ def source_of(name: str) -> Source:
     return Url(name) if name.lower().startswith(URL_STARTS) else name
 
 
-def connect(context: typer.Context, url: str, timeout_s: float) -> Client:
+def connect(context: typer.Context, url: str, key_file: Path | None, timeout_s: float) -> Client:
     """The client. A test passes its own function to make one, as the context's object."""
     set_on_retry_hooks([_tell_of_retry])
     make: Callable[..., Client] = context.obj or Client
     try:
-        return make(url, timeout_s=timeout_s)
-    except AsrError as error:
+        key = key_file.read_text("utf-8") if key_file else os.environ.get("PARAFORMER_API_KEY", "")
+        return make(url, timeout_s=timeout_s, api_key=key.strip() or None)
+    except (AsrError, OSError, UnicodeError) as error:
         raise typer.BadParameter(str(error)) from None
 
 

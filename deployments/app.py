@@ -14,7 +14,8 @@ from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 
 from cluster.gpu_metrics import keep_sampling
 from cluster.profiles import replica_price
-from deployments.api.ingress import BUSY_RETRY_S, Ingress
+from deployments.api.failures import BUSY_RETRY_S
+from deployments.api.ingress import Ingress
 from deployments.config import AppConfig, Pool, PunctuationStage, Stage
 from deployments.core.batching import worthwhile_slack_ms
 from deployments.core.scheduler.planning import PoolSpec
@@ -22,6 +23,9 @@ from deployments.dispatcher import Dispatcher
 from deployments.engines.families import asr_info
 from deployments.engines.protocols import EngineSettings
 from deployments.jobs.deployment import Jobs
+from deployments.keys.deployment import Keys
+from deployments.keys.listening import listening_host
+from deployments.keys.required import check_host, needs_keys
 from deployments.request.plan import RouterPlan
 from deployments.request.router import Router
 from deployments.resolve import cluster_nodes, family_of, resolve
@@ -29,20 +33,24 @@ from deployments.settings import Replicas
 from deployments.stages.asr import Asr, Tuning
 from deployments.stages.punctuation import Punctuation
 from deployments.stages.vad import Vad
-from deployments.storage import check_placement
+from deployments.storage import check_placement, database_url, in_data_dir
 from deployments.weights.identify import identify
 
 BY_NAME: dict[str, Any] = {"request_router_class": "deployments.request.named:NamedReplica"}
 REPORT_S = 2.0  # how often the dispatcher's figures reach the policy
 SHUTDOWN_LOOP_S = 0.5  # how often a replica that is stopped looks whether its calls have ended
+KEYS_CPUS = 0.1
 AT_ONCE = {"upscale_delay_s": 0.0, "downscale_delay_s": 0.0}
 
 
 def build(config: AppConfig) -> serve.Application:
     """The application for this configuration and the cluster as it is now.
 
-    Raises ModelUnavailable if the id of a model is unknown or a pool cannot run the model.
+    Raises ModelUnavailable if the id of a model is unknown or a pool cannot run the model, and
+    ValueError if everybody could use the service, or each node would have a database of its own.
     """
+    if host := listening_host():
+        check_host(config.keys, host)
     config, notes = resolve(config, cluster_nodes())
     assert config.pools != "auto"
     asr = config.models.asr
@@ -67,7 +75,8 @@ def build(config: AppConfig) -> serve.Application:
     drain_s = config.limits.drain_timeout_s
     behind = stages(config)
     router = _deployment(Router, "Router", config.router, drain_s).bind(plan, behind)
-    jobs = _jobs(config, plan, behind) if config.jobs.enabled else None
+    keys = _keys(config)
+    jobs = _jobs(config, plan, behind, keys) if config.jobs.enabled else None
     ingress = _deployment(Ingress, "Ingress", config.ingress, drain_s, labels=_at_files(config))
     return ingress.bind(
         router,
@@ -78,10 +87,14 @@ def build(config: AppConfig) -> serve.Application:
         jobs,
         config.jobs,
         config.storage,
+        keys,
+        config.keys.session_hours,
     )
 
 
-def _jobs(config: AppConfig, plan: RouterPlan, behind: dict[str, Any]) -> serve.Application:
+def _jobs(
+    config: AppConfig, plan: RouterPlan, behind: dict[str, Any], keys: serve.Application | None
+) -> serve.Application:
     """The deployment of jobs. Raises ValueError where its storage does not fit the cluster."""
     check_placement(config.storage, n_nodes=max(1, len(cluster_nodes())))
     models = config.models.model_dump(mode="json", include={"vad", "asr", "punctuation"})
@@ -89,12 +102,31 @@ def _jobs(config: AppConfig, plan: RouterPlan, behind: dict[str, Any]) -> serve.
         Jobs, "Jobs", config.jobs, config.limits.drain_timeout_s, labels=_at_files(config)
     )
     arguments = (config.jobs, config.storage, config.fetch, config.limits, models)
-    return kind.bind(plan, behind, *arguments)
+    return kind.bind(plan, behind, *arguments, keys)
 
 
 def _at_files(config: AppConfig) -> dict[str, str]:
     """The labels of the node that has the folder of data; none where jobs need no folder."""
     return dict(config.storage.node_labels) if config.jobs.enabled else {}
+
+
+def _keys(config: AppConfig) -> serve.Application | None:
+    """The deployment that counts for all ingresses. None where nobody needs a key."""
+    if not needs_keys(config.keys):
+        return None
+    actor: dict[str, Any] = {"num_cpus": KEYS_CPUS}
+    if config.keys.database:
+        check_placement(config.storage, n_nodes=len(cluster_nodes()))
+        if config.storage.node_labels and in_data_dir(database_url(config.storage)):
+            actor["label_selector"] = dict(config.storage.node_labels)
+    deploy = serve.deployment(
+        name="Keys",
+        num_replicas=1,
+        max_ongoing_requests=10_000,  # all that it counts, it counts in memory
+        graceful_shutdown_timeout_s=2,  # what was used until now is written by then
+        ray_actor_options=actor,
+    )
+    return deploy(Keys).bind(config.keys, config.storage)
 
 
 def stages(config: AppConfig) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from deployments.service_settings import Fetch, JobsSettings, Storage
+from deployments.service_settings import Fetch, JobsSettings, KeysSettings, Storage
 from deployments.settings import (
     Cores,
     MaxOngoing,
@@ -202,6 +202,8 @@ class IngressSettings(Replicas):
 class AppConfig(Settings):
     """The whole application."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)  # a URL may hold a password
+
     models: Models = Models()
     """Which models are served."""
 
@@ -237,6 +239,9 @@ class AppConfig(Settings):
 
     storage: Storage = Storage()
     """Where jobs and keys are kept."""
+
+    keys: KeysSettings = KeysSettings()
+    """Who may use the service."""
 
     jobs: JobsSettings = JobsSettings()
     """The deployment that works at transcription jobs."""

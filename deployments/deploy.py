@@ -14,6 +14,7 @@ from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
 
 from deployments.app import build
 from deployments.config import AppConfig
+from deployments.keys.required import as_required
 from deployments.resolve import cluster_nodes, resolve
 
 IMPORT_PATH = "deployments.app:build"
@@ -23,11 +24,12 @@ POLICY = {"policy_function": "cluster.autoscaling:serve_policy"}
 def deploy(config: AppConfig, *, app_name: str, route_prefix: str = "/") -> None:
     """Returns once the application runs. Other applications of this Serve instance stay.
 
-    Raises ModelUnavailable as `build` does, and RuntimeError with Serve's message if the
-    application cannot be started.
+    Raises ModelUnavailable and ValueError as `build` does, and RuntimeError with Serve's message
+    if the application cannot be started.
     """
     resolved, notes = resolve(config, cluster_nodes())
-    resolved = resolved.model_copy(update={"notes": notes})
+    keys = as_required(resolved.keys)  # the controller may run where no such variable is set
+    resolved = resolved.model_copy(update={"notes": notes, "keys": keys})
     build(resolved)  # raises its errors here rather than in a task of the controller
     client: Any = _get_global_client()
     application = ServeApplicationSchema(

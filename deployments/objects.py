@@ -5,10 +5,11 @@ A key is a path such as `jobs/job_x/0/audio`. Objects are written whole or not a
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -26,6 +27,8 @@ from deployments.service_settings import Storage
 from deployments.storage import data_dir
 
 FOLDER = "objects"
+MARKER = "paraformer-cluster"  # an object that lies in every storage
+MARKED = b"The objects of transcription jobs.\n"
 PIECE_BYTES = 8 * 1024 * 1024  # of a recording, in memory at a time
 RETRY_S = 30.0
 
@@ -41,30 +44,37 @@ class Objects:
         """`folder` is where the store keeps its files, if it keeps them in a folder."""
         self._store, self._folder = store, folder
 
+    async def mark(self) -> None:
+        """Writes the object by which it is known later whether the storage itself is there."""
+        with _our_errors():
+            await obstore.put_async(self._store, MARKER, MARKED)
+
     async def put(self, key: str, data: bytes) -> None:
+        self._check_folder()
         with _our_errors():
             await obstore.put_async(self._store, key, data)
 
     async def put_file(self, key: str, file: BinaryIO) -> None:
         """Stores an open file from its beginning, piece by piece."""
+        self._check_folder()
         file.seek(0)
         with _our_errors():
             await obstore.put_async(self._store, key, file, chunk_size=PIECE_BYTES)
 
     async def get(self, key: str) -> bytes:
         """The whole object. Raises NoObject."""
-        with _our_errors():
+        async with self._found():
             answer = await obstore.get_async(self._store, key)
             return bytes(await answer.bytes_async())
 
     async def get_range(self, key: str, start: int, end: int) -> bytes:
         """The bytes from `start` up to `end`. Raises NoObject."""
-        with _our_errors():
+        async with self._found():
             return bytes(await obstore.get_range_async(self._store, key, start=start, end=end))
 
     async def size(self, key: str) -> int:
         """Raises NoObject."""
-        with _our_errors():
+        async with self._found():
             return int((await obstore.head_async(self._store, key))["size"])
 
     async def pieces(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
@@ -75,12 +85,8 @@ class Objects:
     async def open(self, key: str, spare: BinaryIO) -> BinaryIO:
         """The object as a local file. `spare` receives it unless it is one. Raises NoObject."""
         if self._folder is not None:
-            try:
-                return (self._folder / key).open("rb")
-            except FileNotFoundError:
-                raise NoObject(key) from None
-            except OSError:
-                raise StorageFailed(RETRY_S) from None
+            async with self._found():
+                return await asyncio.to_thread((self._folder / key).open, "rb")
         async for piece in self.pieces(key, 0, await self.size(key)):
             spare.write(piece)
         spare.flush()
@@ -100,6 +106,28 @@ class Objects:
         if self._folder is not None:
             _remove_empty(self._folder / prefix)
 
+    def _check_folder(self) -> None:
+        """Raises StorageFailed where the folder is not there, as when no disk is mounted."""
+        if self._folder is not None and not (self._folder / MARKER).exists():
+            raise StorageFailed(RETRY_S)
+
+    @asynccontextmanager
+    async def _found(self) -> AsyncIterator[None]:
+        """Raises NoObject only while the storage is there.
+
+        A folder that is not mounted, or a bucket that was renamed, holds no object either.
+        """
+        try:
+            with _our_errors():
+                yield
+        except NoObject:
+            try:
+                with _our_errors():
+                    await obstore.head_async(self._store, MARKER)
+            except NoObject:
+                raise StorageFailed(RETRY_S) from None
+            raise
+
 
 async def transcript_of(objects: Objects, job: str, number: int, file: Json) -> Transcript:
     """The transcript of a file that is completed. Raises Conflict for any other."""
@@ -116,7 +144,7 @@ async def transcript_of(objects: Objects, job: str, number: int, file: Json) -> 
 
 
 @contextmanager
-def _our_errors() -> Any:
+def _our_errors() -> Iterator[None]:
     try:
         yield
     except (NotFoundError, FileNotFoundError) as error:
@@ -142,6 +170,8 @@ def open_objects(storage: Storage) -> Objects:
 def folder_objects(folder: Path) -> Objects:
     """The objects of a folder, which is made where it does not exist."""
     folder.mkdir(parents=True, exist_ok=True)
+    if not any(folder.iterdir()):
+        (folder / MARKER).write_bytes(MARKED)
     return Objects(LocalStore(folder, mkdir=True), folder)
 
 

@@ -27,6 +27,14 @@ from deployments.config import AppConfig
 from deployments.core.errors import ModelUnavailable
 from deployments.deploy import IMPORT_PATH, deploy
 from deployments.drain import cut_off, drain
+from deployments.keys.required import (
+    OPEN,
+    OPEN_TO_ALL,
+    check_host,
+    check_plain,
+    is_loopback,
+    needs_keys,
+)
 from deployments.loopback import LOOPBACK, joining, on_loopback
 from deployments.resolve import cluster_nodes, family_of, resolve
 from deployments.weights.store import ensure
@@ -78,8 +86,10 @@ def running(
     """The URL of the running application. On leaving, all that was started is stopped again.
 
     `address` "local" starts a Ray of its own on loopback. Any other address joins that cluster.
-    Raises ModelUnavailable, and OSError if the port is taken.
+    Raises ModelUnavailable, OSError if the port is taken, and ValueError if a key cannot be read
+    or everybody could use the service.
     """
+    check_host(config.keys, host)
     local: dict[str, Any] = (
         {"num_cpus": num_cpus, "include_dashboard": False, "_node_ip_address": LOOPBACK}
         if address == "local"
@@ -90,6 +100,7 @@ def running(
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # of this process, not the replicas
     if address == "local":
         refuse_taken_port(host, port)
+        check_plain(config.keys)
         fetch_weights(config)
     with on_loopback() if address == "local" else joining(address):
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
@@ -163,6 +174,8 @@ def main(
                 signal.signal(number, on_signal)
             gcs = ray.get_runtime_context().gcs_address
             typer.echo(f"Ray at {gcs}: RAY_AUTH_MODE=token, Transcriber(address={gcs!r})")
+            if not needs_keys(config.keys):
+                typer.echo(OPEN if is_loopback(host) else OPEN_TO_ALL)
             typer.echo(f"Ready at {url}  (POST {url}/v1/audio/transcriptions). Ctrl-C stops.")
             stop.wait()
             typer.echo("Finishing the requests under way ... (a second Ctrl-C cuts them off)")

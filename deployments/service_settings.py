@@ -1,11 +1,12 @@
-"""The settings of what surrounds recognition: URLs, storage and jobs."""
+"""The settings of what surrounds recognition: URLs, storage, keys and jobs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from deployments.outgoing.allowed import Allowed, allowed
 from deployments.settings import Cores, MaxOngoing, MinReplicas, Replicas, Settings, Target
@@ -54,6 +55,50 @@ class Storage(Settings):
 
     node_labels: dict[str, str] = Field({})
     """Ray labels of the node that has `data_dir`. Needed where a cluster has several nodes."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # for whoever reads this section alone
+
+    @field_validator("database_url")
+    @classmethod
+    def _has_no_password(cls, url: str | None) -> str | None:
+        """Ray writes the configuration into its logs."""
+        if url is not None and urlsplit(url).password is not None:
+            raise ValueError("a URL with a password belongs into PARAFORMER_DATABASE_URL")
+        return url
+
+
+class KeysSettings(Settings):
+    """Who may use the service. `PARAFORMER_API_KEYS` has keys too, with commas between them."""
+
+    required: bool = False
+    """With true every request needs a key. It goes without saying where a key is configured."""
+
+    database: bool = False
+    """With true keys and their usage are in the database: `python -m deployments.keys add NAME`."""
+
+    file: Path | None = None
+    """A file with a key on each line, which others must not be able to read."""
+
+    serve_without_keys_beyond_loopback: bool = False
+    """With true everybody may use the service, also from other machines, if there is no key."""
+
+    max_concurrent: int | None = Field(None, ge=1)
+    """Requests that one key may have under way, unless the key says it. One more gets a 429."""
+
+    audio_s_per_minute: float | None = Field(None, gt=0)
+    """Seconds of audio that one key may send in a minute, unless the key says it."""
+
+    audio_s_per_day: float | None = Field(None, gt=0)
+    """Seconds of audio that one key may send in a day in UTC, unless the key says it."""
+
+    max_upload_mb: float | None = Field(None, gt=0)
+    """Largest upload with one key, unless the key says it, and at most `limits.max_upload_mb`."""
+
+    max_waiting_files: int | None = Field(None, ge=1)
+    """Files of jobs that one key may have waiting or under way, unless the key says it."""
+
+    session_hours: float = Field(12.0, gt=0)
+    """Hours for which a browser stays signed in."""
 
 
 class JobsSettings(Replicas):

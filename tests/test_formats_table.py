@@ -68,7 +68,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     Path("a.wav").write_bytes(b"12345")
     Path("b.wav").write_bytes(b"1234567")
 
-    def connect(url: str, *, timeout_s: float) -> Client:
+    def connect(url: str, *, timeout_s: float, api_key: str | None) -> Client:
         return Client(url, timeout_s=timeout_s, attempts=1, transport=AsgiTransport(FakeRouter()))
 
     return lambda *arguments: CliRunner().invoke(app, arguments, obj=connect)

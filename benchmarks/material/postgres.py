@@ -73,7 +73,14 @@ class Server:
             command: list[str | Path] = [self.programs / "postgres", "-D", self.home / "data"]
             process = subprocess.Popen(command, stdout=log, stderr=log, **self._as_user())
         self._process = process
-        ready: list[str | Path] = [self.programs / "pg_isready", "-q", "-h", self.home, "-d", "postgres"]
+        ready: list[str | Path] = [
+            self.programs / "pg_isready",
+            "-q",
+            "-h",
+            self.home,
+            "-d",
+            "postgres",
+        ]
         deadline_s = time.monotonic() + START_TIMEOUT_S
         while subprocess.run(ready, env=ENVIRONMENT).returncode:
             if process.poll() is not None or time.monotonic() > deadline_s:
@@ -90,7 +97,13 @@ class Server:
         finally:
             self._tell(f"drop database {name} with (force)")
 
-    def _tell(self, statement: str) -> None:
+    def cut(self) -> int:
+        """Ends every connection, as a network or a server that fails does. Returns how many."""
+        others = "pid <> pg_backend_pid() and backend_type = 'client backend'"
+        end = "select count(pg_terminate_backend(pid))"
+        return int(self._tell(f"{end} from pg_stat_activity where {others}"))
+
+    def _tell(self, statement: str) -> str:
         command: list[str | Path] = [
             self.programs / "psql",
             "-q",
@@ -101,7 +114,11 @@ class Server:
             "-d",
             "postgres",
         ]
-        subprocess.run([*command, "-c", statement], check=True, **self._as_user())
+        command += ["-tA", "-c", statement]
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, **self._as_user()
+        )
+        return str(done.stdout)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stops the server: SIGINT cuts its connections, SIGQUIT is a crash."""

@@ -13,7 +13,7 @@ HEAD = """\
 proxy_location: EveryNode # a load balancer may talk to any node that runs a replica
 
 http_options:
-  host: 127.0.0.1 # 0.0.0.0 behind a load balancer; the service itself has no authentication
+  host: 127.0.0.1 # 0.0.0.0 behind a load balancer; that needs `keys` in `args`, see docs/en/keys.md
   port: 8000
 
 applications:

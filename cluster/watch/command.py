@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -36,11 +37,14 @@ def main(
 ) -> None:
     """Watch nodes, GPUs, pools and requests, until Ctrl-C.
 
+    Where the service needs a key, PARAFORMER_API_KEY has one with the scope `operate`.
     With --once the exit status is 1 if neither a cluster nor a service answers.
     """
     console = Console(highlight=False)
     ask, problems = hardware(address, interval_s)
-    with httpx.Client(timeout=SERVICE_TIMEOUT_S, transport=Transport()) as client:
+    key = os.environ.get("PARAFORMER_API_KEY")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    with httpx.Client(timeout=SERVICE_TIMEOUT_S, headers=headers, transport=Transport()) as client:
         picture = look(ask, client, url, problems)
         if once:
             console.print(render(picture))

@@ -9,6 +9,8 @@ from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, ExceptionHandler
 
+from deployments.api.doors.door import Door
+
 
 class App(Starlette):
     """Starlette, where the first handler of an error stays, and browsers may be let in.
@@ -17,9 +19,9 @@ class App(Starlette):
     plain text without Retry-After.
     """
 
-    def __init__(self, cors_origins: Sequence[str], **arguments: Any) -> None:
+    def __init__(self, cors_origins: Sequence[str], door: Door, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._cors_origins = cors_origins
+        self._cors_origins, self._door = cors_origins, door
 
     def add_exception_handler(
         self, exc_class_or_status_code: int | type[Exception], handler: ExceptionHandler
@@ -27,8 +29,8 @@ class App(Starlette):
         self.exception_handlers.setdefault(exc_class_or_status_code, handler)
 
     def build_middleware_stack(self) -> ASGIApp:
-        """All of Starlette within CORS, so that a page may read errors too."""
-        app = super().build_middleware_stack()
+        """All of Starlette behind the door, within CORS, so that a page may read errors too."""
+        app = self._door.before(super().build_middleware_stack(), self.routes)
         if not self._cors_origins:
             return app
         return CORSMiddleware(

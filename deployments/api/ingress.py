@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from grpc.aio import AioRpcError
 from ray import serve
-from ray.exceptions import RayActorError, RayTaskError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.exceptions import RayTaskError
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from deployments.api import warned
 from deployments.api.application import App
+from deployments.api.doors.door import Door, charge, charged, who, within_limits
+from deployments.api.failures import BUSY_RETRY_S, HANDLERS, as_asr_error
 from deployments.api.form import Form, read_form
 from deployments.api.jobs.endpoints import job_routes
 from deployments.api.openapi import document
 from deployments.config import Limits
-from deployments.core.errors import (
-    AsrError,
-    BadRequest,
-    Draining,
-    EngineFailed,
-    Overloaded,
-    TimedOut,
-    UploadTooLarge,
-)
+from deployments.core.errors import Draining, TimedOut
 from deployments.core.formats import FORMATS, WriteEvent
 from deployments.core.request_id import new_request_id
 from deployments.core.types import (
@@ -46,17 +36,13 @@ from deployments.core.types import (
     Upload,
 )
 from deployments.core.wire import to_error_body, to_sse
-from deployments.request.calls import broke, for_arrays
+from deployments.request.calls import directly, for_arrays
 from deployments.request.deadline import within
 from deployments.request.fetching import Fetcher, fetcher_for
 from deployments.request.stored import NotHere
 from deployments.service_settings import Fetch, JobsSettings, Storage
 
-logger = logging.getLogger("ray.serve")
-
 HEALTH_TIMEOUT_S = 5.0
-BUSY_RETRY_S = 5.0
-UNAVAILABLE = (BackPressureError, DeploymentUnavailableError, RayActorError, TimeoutError)
 
 
 @serve.ingress()
@@ -73,8 +59,11 @@ class Ingress:
         jobs: DeploymentHandle[Any] | None = None,
         jobs_settings: JobsSettings | None = None,
         storage: Storage | None = None,
+        keys: DeploymentHandle[Any] | None = None,
+        session_hours: float = 0.0,
     ) -> None:
         self._cors_origins = cors_origins
+        self._door = Door(directly(keys), session_hours=session_hours)
         nearby = DeploymentHandle[Any](router.deployment_name, router.app_name)
         # Serve has no public name for this (Ray 2.60).
         nearby._init(_prefer_local_routing=True)  # type: ignore[no-untyped-call]
@@ -86,7 +75,7 @@ class Ingress:
         )
 
     def __serve_build_asgi_app__(self) -> Starlette:
-        return create_app(self._front, self._cors_origins, self._routes)
+        return create_app(self._front, self._cors_origins, self._door, self._routes)
 
 
 class Front:
@@ -120,18 +109,19 @@ class Front:
     async def _transcribe(self, request: Request, request_id: str) -> Response:
         try:
             async with asyncio.timeout(self._limits.request_timeout_s):
-                form = await read_form(request, self._limits, self._engine, self._fetcher)
+                limits = within_limits(self._limits, request)
+                form = await read_form(request, limits, self._engine, self._fetcher)
         except TimeoutError:
             raise TimedOut("upload", self._limits.request_timeout_s) from None
         headers = warned.header(form.without_effect)
         if form.stream:
-            events = self._events(form, request_id)
+            events = charged(request, self._events(form, request_id))
             first = await anext(events)  # an early error is an HTTP status, not a broken stream
             write_event = FORMATS[form.response_format].write_event
             assert write_event is not None  # `read_form` refuses a stream of other formats
             sent = _sse(first, events, write_event)
             return StreamingResponse(sent, media_type="text/event-stream", headers=headers)
-        transcript = await self._answer(form, request_id)
+        transcript = charge(request, await self._answer(form, request_id))
         headers = warned.header(
             (*form.without_effect, *warned.missing(transcript), *warned.of_recording(transcript))
         )
@@ -156,6 +146,8 @@ class Front:
             ready = await asyncio.wait_for(self._router.ready.remote(), HEALTH_TIMEOUT_S)
         except Exception as error:
             ready = {"ready": False, "reason": str(as_asr_error(error))}
+        if not who(request).may("operate"):
+            ready = {name: ready[name] for name in ("ready", "reason") if name in ready}
         if not ready["ready"]:
             return JSONResponse(ready, 503, {"Retry-After": str(round(BUSY_RETRY_S))})
         return JSONResponse(ready)
@@ -241,12 +233,21 @@ async def _sse(
 
 
 def create_app(
-    front: Front, cors_origins: Sequence[str] = (), more: Sequence[Route] = ()
+    front: Front,
+    cors_origins: Sequence[str] = (),
+    door: Door | None = None,
+    more: Sequence[Route] = (),
 ) -> Starlette:
-    """The Starlette application with the endpoints, and with `more` of them."""
+    """The Starlette application with the endpoints, and with `more` of them.
+
+    Without a door everybody comes in.
+    """
+    door = door or Door()
     return App(
         cors_origins,
+        door,
         routes=[
+            *door.routes(),
             Route("/v1/audio/transcriptions", front.transcribe, methods=["POST"]),
             Route("/v1/models", front.models),
             Route("/v1/models/{name:path}", front.model),
@@ -255,45 +256,5 @@ def create_app(
             Route("/openapi.json", front.openapi),
             *more,
         ],
-        exception_handlers={
-            **dict.fromkeys((Exception, AioRpcError, AsrError, RayTaskError, *UNAVAILABLE), _error),
-            HTTPException: _http_error,
-            ClientDisconnect: _gone,
-        },
+        exception_handlers=HANDLERS,
     )
-
-
-def as_asr_error(error: Exception) -> AsrError:
-    """The error that a client may see. Any foreign error is logged and told in a plain sentence."""
-    if isinstance(error, RayTaskError) and isinstance(error.cause, AsrError):
-        return error.cause
-    if isinstance(error, AsrError):
-        return error
-    if isinstance(error, UNAVAILABLE) or broke(error):
-        logger.warning("A stage was not available: %s", type(error).__name__)
-        return Overloaded(BUSY_RETRY_S)
-    logger.error("An unexpected error.", exc_info=error)
-    return EngineFailed("The service failed on this request. Its log has the details.")
-
-
-async def _error(request: Request, error: Exception) -> Response:
-    shown = as_asr_error(error)
-    status, headers, body = to_error_body(shown)
-    if status == 503:
-        headers.setdefault("Retry-After", str(round(BUSY_RETRY_S)))
-    if isinstance(shown, UploadTooLarge):
-        headers["Connection"] = "close"  # else the proxy would read on to the upload's end
-    return JSONResponse(body, status, headers)
-
-
-async def _gone(request: Request, error: Exception) -> Response:
-    """The client left while it was sending, so nobody reads this answer."""
-    return Response(status_code=400)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    """An error of Starlette's own, such as an unknown path or method."""
-    assert isinstance(error, HTTPException)
-    _, _, body = to_error_body(BadRequest(str(error.detail)))
-    body["error"]["code"] = str(error.detail).lower().replace(" ", "_")
-    return JSONResponse(body, error.status_code, error.headers)

@@ -27,10 +27,13 @@ ERROR = {
 }
 ERRORS = {
     "400": "A field or the recording cannot be used.",
+    "401": "No API key was sent, or one that is not valid.",
+    "403": "The API key is not for this.",
     "404": "The model is not served here.",
     "413": "The upload or the recording is over the limit.",
     "415": "The file is of a kind that is not read here.",
     "424": "The server of the URL did not send the recording.",
+    "429": "A limit of the API key is reached: try again after Retry-After seconds.",
     "500": "A model failed.",
     "503": "Busy: try again after Retry-After seconds.",
     "504": "A stage met its timeout.",
@@ -53,6 +56,29 @@ POOL = {
         "description": "part of the computed audio that was padding, 0..1",
     },
     "ooms": COUNT | {"description": "batches that did not fit into memory and were halved"},
+}
+BEARER = {"type": "http", "scheme": "bearer", "description": "an API key, where there are any"}
+USAGE = {
+    "summary": "Seconds of audio by day, key and model",
+    "parameters": [
+        {"name": name, "in": "query", "schema": TEXT | {"description": says}}
+        for name, says in {
+            "since": "the first day in UTC, such as 2026-11-01",
+            "until": "the last day",
+            "key": "the id of one key; another's needs the scope operate",
+        }.items()
+    ],
+    "responses": {"200": {"description": "The rows"}},
+}
+KEY = {"type": "object", "required": ["key"], "properties": {"key": TEXT}}
+SIGN_IN = {
+    "summary": "Give a browser a session for an API key",
+    "requestBody": {"required": True, "content": {"application/json": {"schema": KEY}}},
+    "responses": {"200": {"description": "Who is signed in, and the cookie pc_session"}},
+}
+SIGN_OUT = {
+    "summary": "End the session of a browser",
+    "responses": {"204": {"description": "The cookie is gone"}},
 }
 ID = {"name": "id", "in": "path", "required": True, "schema": TEXT}
 READY = {
@@ -154,10 +180,18 @@ def document(limits: Limits, *, fetches: bool = False) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "paraformer-cluster", "version": "0.1.0"},
+        "components": {"securitySchemes": {"key": BEARER}},
+        "security": [{"key": []}, {}],
         "paths": {
             "/v1/audio/transcriptions": {"post": transcription},
             "/v1/models": {"get": _get("The served model, and how it runs")},
             "/v1/models/{id}": {"get": _get("That model") | {"parameters": [ID]}},
+            "/v1/usage": {"get": USAGE},
+            "/v1/session": {
+                "get": _get("Who is signed in, and whether keys are needed"),
+                "post": SIGN_IN,
+                "delete": SIGN_OUT,
+            },
             "/healthz": {"get": _get("200 while the process lives")},
             "/readyz": {"get": _ready()},
         },

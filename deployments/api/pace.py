@@ -4,6 +4,8 @@ Serve's proxy takes what a client sends into memory and hands it on, however far
 is (Ray 2.60). `Paced` runs in the proxy and stops reading a few megabytes ahead of the ingress.
 TCP then slows the client down. The ingress counts what it has read in a file in memory, which the
 proxy looks at. `Progress` is the ingress' side.
+
+Nothing is read while the ingress has not begun, because it may refuse the request by its head.
 """
 
 from __future__ import annotations
@@ -24,8 +26,10 @@ from deployments.request.stored import NotHere, opened, stored
 AHEAD_BYTES = 4_000_000
 # The speed for an ingress that has not begun, or that cannot open the file from another node.
 UNSEEN_BYTES_PER_S = 32_000_000
+HOLD_S = 0.25  # for which such an ingress is waited for; the check of a key takes milliseconds
 LOOK_S = 0.01
 COUNT_BYTES = 8
+BEGUN = 1  # the count of an ingress that has read nothing yet, but will
 KEY = "paraformer_cluster.progress"  # in the scope, which no client can write
 
 
@@ -63,7 +67,10 @@ def _paced(receive: Receive, file: BinaryIO) -> Receive:
 
     def n_allowed() -> float:
         n_read = int.from_bytes(os.pread(file.fileno(), COUNT_BYTES, 0), "little")
-        return AHEAD_BYTES + (n_read or UNSEEN_BYTES_PER_S * (time.monotonic() - began_s))
+        if n_read:
+            return AHEAD_BYTES + n_read
+        waited_s = time.monotonic() - began_s - HOLD_S
+        return AHEAD_BYTES + UNSEEN_BYTES_PER_S * waited_s if waited_s > 0 else -1
 
     async def paced() -> Message:
         nonlocal n_taken
@@ -84,10 +91,11 @@ class Progress:
         if KEY in scope:
             with suppress(NotHere):  # on another node, for which the proxy reads slowly
                 self._file = opened(StoredUpload(**scope[KEY]), "r+b")
+                self.tell(BEGUN)
 
     def tell(self, n_bytes: int) -> None:
         if self._file is not None:
-            os.pwrite(self._file.fileno(), n_bytes.to_bytes(COUNT_BYTES, "little"), 0)
+            os.pwrite(self._file.fileno(), max(n_bytes, BEGUN).to_bytes(COUNT_BYTES, "little"), 0)
 
     def __enter__(self) -> Self:
         return self

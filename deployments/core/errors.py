@@ -13,9 +13,11 @@
     +-- Overloaded             come back after retry_after_s           503
     |   +-- Draining           the service is being stopped
     |   +-- StorageFailed      the disk, the objects or the database
-    +-- LimitExceeded          a limit of the caller's key             429
     +-- TimedOut               a stage met its timeout                 504
     +-- FetchFailed            another server did not send its file    424
+    +-- Unauthorized           no key, or none that is valid           401
+    +-- Forbidden              the key is not for this                 403
+    +-- LimitExceeded          a limit of the key is reached           429
     +-- EngineFailed           the model failed on this input          500
     |   +-- OutOfMemory        a batch did not fit the device
     +-- ModelUnavailable       weights missing or wrong; at start-up
@@ -158,14 +160,6 @@ class StorageFailed(Overloaded):
         return f"The storage of jobs cannot be used now. Try again in {self.retry_after_s:.0f} s."
 
 
-class LimitExceeded(AsrError):
-    """The caller's key has used up a limit. Something is free again after `retry_after_s`."""
-
-    def __init__(self, message: str, retry_after_s: float) -> None:
-        super().__init__(message, retry_after_s)
-        self.retry_after_s = retry_after_s
-
-
 class TimedOut(AsrError):
     """A stage took longer than its timeout."""
 
@@ -183,6 +177,32 @@ class FetchFailed(AsrError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
+
+
+class Unauthorized(AsrError):
+    """The request has no API key, or one that is not valid here."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
+class Forbidden(AsrError):
+    """The API key is valid, but not for what the request asks."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
+class LimitExceeded(AsrError):
+    """A limit of the API key is reached. It allows the next request after `retry_after_s`."""
+
+    def __init__(self, limit: str, retry_after_s: float) -> None:
+        super().__init__(limit, retry_after_s)
+        self.limit, self.retry_after_s = limit, retry_after_s
+
+    @property
+    def message(self) -> str:
+        return f"This key is limited to {self.limit}. Try again in {self.retry_after_s:.0f} s."
 
 
 class EngineFailed(AsrError):

@@ -20,6 +20,7 @@ from deployments.core.errors import (
     Conflict,
     EngineFailed,
     FetchFailed,
+    Forbidden,
     InvalidAudio,
     JobsOff,
     LimitExceeded,
@@ -27,6 +28,7 @@ from deployments.core.errors import (
     Overloaded,
     StorageFailed,
     TimedOut,
+    Unauthorized,
     UnknownJob,
     UnknownModel,
     UnsupportedContainer,
@@ -44,7 +46,6 @@ STATUS: dict[type[AsrError], tuple[int, str]] = {
     JobsOff: (404, "jobs_off"),
     UnknownJob: (404, "job_not_found"),
     Conflict: (409, "conflict"),
-    LimitExceeded: (429, "rate_limit_exceeded"),
     InvalidAudio: (400, "invalid_audio"),
     UnsupportedContainer: (415, "unsupported_container"),
     UploadTooLarge: (413, "upload_too_large"),
@@ -55,12 +56,17 @@ STATUS: dict[type[AsrError], tuple[int, str]] = {
     # Not a 502: OpenAI's clients would fetch again at once, and load balancers would take the
     # service for broken, where only the server of a URL is.
     FetchFailed: (424, "fetch_failed"),
+    Unauthorized: (401, "invalid_api_key"),
+    Forbidden: (403, "permission_denied"),
+    LimitExceeded: (429, "rate_limit_exceeded"),
     EngineFailed: (500, "engine_failed"),
     ModelUnavailable: (503, "model_unavailable"),
     AsrError: (500, "internal_error"),
 }
 CLASS_OF = {code: kind for kind, (_, code) in STATUS.items()}
 
+# A longer Retry-After is ignored by OpenAI's clients, which would send the upload again at once.
+OPENAI_WAIT_S = 60.0
 OVERLOADED_STATUS = (429, 503)  # 429: a gateway that counts requests
 # For an answer without Retry-After, which comes from a proxy whose queue is full.
 DEFAULT_RETRY_AFTER_S = 1.0
@@ -74,6 +80,8 @@ def to_error_body(error: AsrError) -> tuple[int, dict[str, str], Json]:
     headers = {}
     if isinstance(error, Overloaded | LimitExceeded):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if isinstance(error, LimitExceeded) and error.retry_after_s > OPENAI_WAIT_S:
+        headers["x-should-retry"] = "false"
     body = {
         "message": str(error),
         "type": "invalid_request_error" if status < 500 else "server_error",

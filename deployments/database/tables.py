@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from deployments.core.jobs.model import KEY_CHARS, NAME_CHARS
+
 ID_CHARS = 40
-NAME_CHARS = 200
-KEY_CHARS = 255  # of an Idempotency-Key, whose length the draft standard leaves open
 
 metadata = sa.MetaData()
 
@@ -121,4 +121,29 @@ secrets = sa.Table(
     metadata,
     sa.Column("name", sa.String(ID_CHARS), primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
+)
+
+keys = sa.Table(
+    "keys",
+    metadata,
+    sa.Column("id", sa.String(ID_CHARS), primary_key=True),  # the public part of the key
+    sa.Column("name", sa.String(NAME_CHARS), nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False),  # SHA-256 of the key
+    sa.Column("old_hash", sa.String(64)),  # of the key before a rotation
+    sa.Column("old_until_s", sa.Double, nullable=False),
+    sa.Column("scopes", sa.Text, nullable=False),
+    sa.Column("limits", sa.Text, nullable=False),
+    sa.Column("created_s", sa.Double, nullable=False),
+    sa.Column("expires_s", sa.Double),
+    sa.Column("revoked_s", sa.Double),
+)
+
+usage = sa.Table(
+    "usage",
+    metadata,
+    sa.Column("day", sa.String(10), primary_key=True),  # in UTC, such as 2026-11-27
+    sa.Column("key", sa.String(ID_CHARS), primary_key=True),
+    sa.Column("model", sa.String(NAME_CHARS), primary_key=True),
+    sa.Column("audio_ms", sa.BigInteger, nullable=False),
+    sa.Column("n_requests", sa.BigInteger, nullable=False),
 )

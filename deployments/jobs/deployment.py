@@ -12,8 +12,10 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
+from ray.serve.handle import DeploymentHandle
 from sqlalchemy.exc import DBAPIError, InterfaceError
 
 from deployments.config import Limits
@@ -33,9 +35,10 @@ from deployments.jobs.store import Found, Store, file_of
 from deployments.jobs.view import Outlook, first_waiting, job_json
 from deployments.jobs.webhooks import Sender
 from deployments.jobs.worker import Worker
+from deployments.keys.messages import Left
 from deployments.objects import open_objects, transcript_of
 from deployments.outgoing.guard import Guard
-from deployments.request.calls import HandleCalls
+from deployments.request.calls import HandleCalls, directly
 from deployments.request.plan import RouterPlan
 from deployments.request.router import Pipeline
 from deployments.service_settings import Fetch, JobsSettings, Storage
@@ -62,6 +65,7 @@ class Jobs:
         fetch: Fetch,
         limits: Limits,
         models: Mapping[str, str | None],
+        keys: DeploymentHandle[Any] | None = None,
     ) -> None:
         url = database_url(storage)
         if in_data_dir(url):
@@ -70,6 +74,7 @@ class Jobs:
         await migrate(engine)
         self._settings, self._objects = settings, open_objects(storage)
         self._fetch, self._limits = fetch, limits
+        await self._objects.mark()
         self._store = Store(engine, max_waiting=settings.max_waiting)
         self._outbox = Outbox(engine)
         self._calls = HandleCalls(**calls_arguments)
@@ -84,6 +89,7 @@ class Jobs:
             model=json.dumps([str(plan.engine), dict(models)], sort_keys=True),
             has_room=self._has_room,
             fetch=Sources(fetch, limits),
+            charge=None if keys is None else partial(_charge, directly(keys), plan.engine.name),
         )
         tasks: list[Awaitable[None]] = [
             self._worker.run(),
@@ -253,6 +259,14 @@ class Jobs:
                 snapshot = {}
             self._snapshot = (time.monotonic(), snapshot)
         return snapshot
+
+
+async def _charge(keys: Any, model: str, job: str, number: int, owner: str, ms: int) -> None:
+    """Counts the audio of a file for its owner, once however often this is told."""
+    try:
+        await keys.leave.remote(Left(f"{job}/{number}", owner, model, ms))
+    except Exception as error:
+        logger.warning("The audio of a job was not counted: %s", error)
 
 
 async def _stored(work: Awaitable[T]) -> T:

@@ -19,7 +19,7 @@ from deployments.jobs.signing import key_of, new_secret
 
 WAITING, DELIVERED, STOPPED = "waiting", "delivered", "stopped"
 GIVE_UP_AFTER_S = 24 * 3600.0
-LEASE_S = 60.0  # of one attempt, which ends well before
+LEASE_S = 30.0  # of one attempt, which ends well before
 # Seconds to the next attempt; the last one is repeated until a day is over.
 PAUSES_S = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0)
 TRIED_AGAIN = (408, 429)  # of the answers 4xx; every other 4xx stops
@@ -52,7 +52,7 @@ class Outbox:
         self._engine = engine
 
     async def take(self) -> sa.Row[Any] | None:
-        """The next delivery that is due. Nobody else gets it for a minute."""
+        """The next delivery that is due. Nobody else gets it meanwhile."""
         due = (
             sa.select(deliveries.c.id)
             .where(deliveries.c.state == WAITING, deliveries.c.next_s <= now_s())

@@ -178,7 +178,7 @@ class Store:
         waiting = waiting.where(jobs.c.owner == job.owner, files.c.state.in_(OPEN))
         n_waiting = (await connection.execute(waiting)).scalar_one()
         if n_waiting + len(job.files) > limit:
-            raise LimitExceeded(f"At most {limit} files of one key may wait.", WAITING_RETRY_S)
+            raise LimitExceeded(f"{limit} files of jobs that wait", WAITING_RETRY_S)
 
 
 def file_of(found: Found, number: int) -> Row:

@@ -45,7 +45,7 @@ logger = logging.getLogger("ray.serve")
 POLL_S = 0.3  # how often a worker looks for a file
 BEAT_S = 0.5  # how often it sees whether its job was canceled
 TROUBLE_PAUSE_S = 2.0  # after the database failed
-FIRST_RETRY_S, RETRY_FACTOR = 5.0, 4.0
+FIRST_RETRY_S, RETRY_FACTOR, LONGEST_RETRY_S = 5.0, 4.0, 600.0
 PASSES = (Overloaded, TimedOut, FetchFailed)  # such a failure may not come again
 JOURNAL_VERSION = 1  # counts up when the same recording would be cut or recognised otherwise
 
@@ -70,11 +70,12 @@ class Worker:
         model: str,
         has_room: Callable[[], Awaitable[bool]],
         fetch: Fetch | None,
+        charge: Callable[[str, int, str, int], Awaitable[None]] | None = None,
     ) -> None:
         """`model` names all models and how they run, since a journal is of use to the same only."""
         self._engine, self._leases, self._objects = engine, leases, objects
         self._pipeline, self._settings, self._model = pipeline, settings, model
-        self._has_room, self._fetch = has_room, fetch
+        self._has_room, self._fetch, self._charge = has_room, fetch, charge
         self._store = Store(engine, max_waiting=settings.max_waiting)
         self._running: set[asyncio.Task[None]] = set()
 
@@ -160,16 +161,18 @@ class Worker:
             await self._fail(lease, error)
         except NoObject:
             await self._leases.fail(lease, "recording_lost", "The stored recording is gone.")
-        except Exception as error:
+        except Exception:
             logger.exception("An attempt at file %s of %s failed.", lease.number, lease.job)
-            await self._perhaps_again(lease, AsrError(f"The service failed: {error!r}"))
+            await self._perhaps_again(
+                lease, AsrError("The service failed. Its log has the details.")
+            )
 
     async def _perhaps_again(self, lease: Lease, error: AsrError) -> None:
         """Lets the file wait for another attempt, or ends it after too many."""
         if lease.n_failures + 1 >= self._settings.max_attempts:
             await self._fail(lease, error)
         else:
-            wait_s = FIRST_RETRY_S * RETRY_FACTOR**lease.n_failures
+            wait_s = min(FIRST_RETRY_S * RETRY_FACTOR**lease.n_failures, LONGEST_RETRY_S)
             await self._again(lease, wait_s, failed=True)
 
     async def _again(self, lease: Lease, wait_s: float, *, failed: bool) -> None:
@@ -208,6 +211,8 @@ class Worker:
         result = to_json(detailed(transcript)).encode()
         await self._leases.prolong(lease)  # an overtaken worker writes no result
         await self._objects.put(result_key(lease.job, lease.number), result)
+        if self._charge is not None and row.owner:
+            await self._charge(lease.job, lease.number, row.owner, transcript.duration_ms)
 
     async def _fetched(self, lease: Lease, url: str) -> tuple[str, str]:
         """Stores what the URL names. A later attempt, and who listens, read it from there."""

@@ -27,7 +27,7 @@ def transcribe(
     Path("a.wav").write_bytes(b"12345")
     Path("z.wav").write_bytes(b"1234567")
 
-    def connect(url: str, *, timeout_s: float) -> Client:
+    def connect(url: str, *, timeout_s: float, api_key: str | None) -> Client:
         return Client(url, timeout_s=timeout_s, attempts=1, transport=AsgiTransport(router))
 
     def invoke(*arguments: str) -> Result:

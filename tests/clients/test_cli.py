@@ -38,7 +38,7 @@ def run(router: FakeRouter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     Path("b.wav").write_bytes(b"1234567")
     Path("bad.wav").write_bytes(failing(INVALID_AUDIO))
 
-    def connect(url: str, *, timeout_s: float) -> Client:
+    def connect(url: str, *, timeout_s: float, api_key: str | None) -> Client:
         return Client(url, timeout_s=timeout_s, attempts=1, transport=AsgiTransport(router))
 
     def invoke(*arguments: str, stdin: bytes | None = None) -> Result:

@@ -25,6 +25,9 @@ ERRORS = [
     (errors.AsrError("Something else."), 500, "internal_error"),
     (errors.UrlRefused("Only the ports 80 and 443 are used."), 400, "url_refused"),
     (errors.FetchFailed("The server of the URL answered 404."), 424, "fetch_failed"),
+    (errors.Unauthorized("The API key is not valid here."), 401, "invalid_api_key"),
+    (errors.Forbidden("This key has no scope 'jobs'."), 403, "permission_denied"),
+    (errors.LimitExceeded("4 requests at a time", 1.5), 429, "rate_limit_exceeded"),
 ]
 
 
@@ -68,8 +71,15 @@ def test_overload_tells_in_whole_seconds_when_to_try_again(
     retry_after_s: float, header: str
 ) -> None:
     _, headers, _ = to_error_body(errors.Overloaded(retry_after_s))
+    _, limited, _ = to_error_body(errors.LimitExceeded("60 s of audio a minute", retry_after_s))
 
-    assert headers == {"Retry-After": header}
+    assert headers == limited == {"Retry-After": header}
+
+
+def test_openai_s_clients_do_not_send_again_what_must_wait_for_long() -> None:
+    _, headers, _ = to_error_body(errors.LimitExceeded("60 s of audio a day", 61.0))
+
+    assert headers == {"Retry-After": "61", "x-should-retry": "false"}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
+from deployments.config import AppConfig
 from deployments.service_settings import Storage
 from deployments.storage import check_placement, data_dir, database_url
 
@@ -34,6 +36,16 @@ def test_the_database_is_a_file_in_the_folder_unless_a_url_is_named() -> None:
     assert database_url(Storage(database_url="postgresql://other/x"), environ) == (
         "postgresql://other/x"
     )
+
+
+@pytest.mark.parametrize("section", [AppConfig, Storage])
+def test_a_password_belongs_into_the_environment_and_is_not_shown(section: type[BaseModel]) -> None:
+    storage = {"database_url": "postgresql://me:hush@server/state"}
+
+    with pytest.raises(ValidationError, match="PARAFORMER_DATABASE_URL") as caught:
+        section.model_validate({"storage": storage} if section is AppConfig else storage)
+
+    assert "hush" not in str(caught.value)
 
 
 def test_a_file_in_a_cluster_of_several_nodes_needs_a_place() -> None:

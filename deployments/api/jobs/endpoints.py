@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from deployments.api import warned
 from deployments.api.body import json_object
+from deployments.api.doors.door import who
 from deployments.api.jobs.files import JobFiles
 from deployments.api.jobs.form import JobForm, check_idempotency_key, read_job_form
 from deployments.api.jobs.requests import (
@@ -30,10 +31,9 @@ from deployments.api.jobs.requests import (
 )
 from deployments.config import Limits
 from deployments.core.errors import AsrError, BadRequest, JobsOff, TimedOut
-from deployments.core.jobs.model import Json, NewFile, NewJob, new_id
+from deployments.core.jobs.model import NAME_CHARS, Json, NewFile, NewJob, new_id
 from deployments.core.jobs.objects import audio_key, prefix
 from deployments.core.types import EngineInfo
-from deployments.database.tables import NAME_CHARS
 from deployments.objects import Objects, open_objects
 from deployments.service_settings import Fetch, JobsSettings, Storage
 
@@ -72,11 +72,14 @@ class JobFront:
                 )
         except TimeoutError:
             raise TimedOut("upload", limit_s) from None
-        job, is_new = await self.accept(form, owner_of(request), key)
+        caller = who(request)
+        job, is_new = await self.accept(form, caller.id, key, caller.max_waiting_files)
         headers = {"Location": f"{PATH}/{job['id']}", **warned.header(form.without_effect)}
         return JSONResponse(job, 202 if is_new else 200, headers)
 
-    async def accept(self, form: JobForm, owner: str, key: str | None) -> tuple[Json, bool]:
+    async def accept(
+        self, form: JobForm, owner: str, key: str | None, max_waiting: int | None = None
+    ) -> tuple[Json, bool]:
         """Stores the recording and then the job. A job that is not new leaves no object."""
         name = new_id("job")
         try:
@@ -93,6 +96,7 @@ class JobFront:
                 priority=form.priority,
                 expires_after_s=form.expires_after_s,
                 idempotency_key=key,
+                max_waiting=max_waiting,
             )
             job, is_new = await called(self._jobs.submit.remote(new))
         except BaseException:

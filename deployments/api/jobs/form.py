@@ -15,8 +15,8 @@ from deployments.api.parts import base
 from deployments.api.uploads import Recording, recording
 from deployments.config import Limits
 from deployments.core.errors import BadRequest, InvalidAudio, UploadTooLarge, UrlRefused
+from deployments.core.jobs.model import KEY_CHARS, NAME_CHARS
 from deployments.core.types import EngineInfo, TranscribeOptions
-from deployments.database.tables import KEY_CHARS, NAME_CHARS
 from deployments.outgoing.bucket_urls import check_bucket_url, is_bucket_url
 from deployments.outgoing.urls import parsed
 from deployments.service_settings import Fetch, JobsSettings

@@ -13,8 +13,7 @@ from starlette.requests import Request
 
 from deployments.api.jobs.form import JobForm
 from deployments.core.errors import AsrError, BadRequest
-from deployments.core.jobs.model import STATES, Json, NewFile, Query, State
-from deployments.database.tables import NAME_CHARS
+from deployments.core.jobs.model import NAME_CHARS, STATES, Json, NewFile, Query, State
 
 T = TypeVar("T")
 

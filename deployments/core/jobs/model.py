@@ -13,6 +13,9 @@ from deployments.core.types import TranscribeOptions
 Json: TypeAlias = dict[str, Any]
 State: TypeAlias = Literal["queued", "processing", "completed", "failed", "canceled"]
 
+NAME_CHARS = 200
+KEY_CHARS = 255  # of an Idempotency-Key, whose length the draft standard leaves open
+
 QUEUED: State = "queued"
 PROCESSING: State = "processing"
 COMPLETED: State = "completed"

@@ -40,6 +40,14 @@ class Proxy:
             await asyncio.sleep(0)
 
 
+class OfAnotherNode(Proxy):
+    """A proxy whose ingress cannot open its file."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        place = scope[KEY] | {"machine": "another"}
+        await super().__call__({**scope, KEY: place}, receive, send)
+
+
 async def client() -> Message:
     """A client that always has more to send."""
     return {"type": "http.request", "body": bytes(PIECE_BYTES), "more_body": True}
@@ -100,15 +108,37 @@ def test_a_body_is_read_to_its_end_if_the_ingress_reads_it() -> None:
     assert proxy.n_taken >= BODY_BYTES
 
 
+@pytest.mark.parametrize("headers", [CHUNKED, announced(BODY_BYTES)], ids=["chunked", "length"])
+def test_nothing_of_a_body_is_read_for_an_ingress_that_refuses_it_by_its_head(
+    headers: list[tuple[bytes, bytes]],
+) -> None:
+    n_received = 0
+
+    async def sends() -> Message:
+        nonlocal n_received
+        n_received += 1
+        return await client()
+
+    async def refuses(scope: Scope, receive: Receive, send: Send) -> None:
+        reading = asyncio.ensure_future(receive())
+        await asyncio.sleep(0.1)  # the key is checked, and no `Progress` is made
+        reading.cancel()
+
+    asyncio.run(Paced(refuses)(http(headers), sends, nowhere))
+
+    assert n_received == 0
+
+
 def test_for_an_ingress_of_another_node_the_body_is_read_slowly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pace, "UNSEEN_BYTES_PER_S", 5_000_000)
-    proxy = Proxy(elsewhere)
+    monkeypatch.setattr(pace, "HOLD_S", 0.05)
+    proxy = OfAnotherNode(elsewhere)
 
     asyncio.run(Paced(proxy)(http(CHUNKED), client, nowhere))
 
-    assert AHEAD_BYTES < proxy.n_taken < AHEAD_BYTES + 10 * 5_000_000
+    assert AHEAD_BYTES + 500_000 < proxy.n_taken < AHEAD_BYTES + 10 * 5_000_000
 
 
 @pytest.mark.parametrize("n_bytes", [0, 1, AHEAD_BYTES])

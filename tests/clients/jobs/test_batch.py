@@ -165,7 +165,7 @@ def plain(folder: Path) -> Any:
     """Transcribes the folder with a service that takes no jobs."""
     router = FakeRouter()
 
-    def connect(url: str, *, timeout_s: float) -> Client:
+    def connect(url: str, *, timeout_s: float, api_key: str | None) -> Client:
         return Client(url, timeout_s=timeout_s, attempts=1, transport=AsgiTransport(router))
 
     return router, lambda *more: CliRunner().invoke(app, [*command(folder), *more], obj=connect)

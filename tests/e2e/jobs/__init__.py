@@ -1,1 +1,1 @@
-"""Jobs on real Ray."""
+"""Jobs on real Ray: killed processes, both databases, large uploads."""

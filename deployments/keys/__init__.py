@@ -1,0 +1,1 @@
+"""API keys: what they are, what they may do, how much, and where they are kept."""
