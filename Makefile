@@ -21,7 +21,7 @@ PARALLEL := -n auto --maxprocesses 8 --dist loadfile# a file's models are made o
 IS_SUPPORTED := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))
 PYTHON ?= $(firstword $(foreach p,python3 python3.11 python3.12,$(shell $(p) -c '$(IS_SUPPORTED)' 2>/dev/null && echo $(p))))
 
-.PHONY: help setup setup-gpu demo serve check test fix docs bench clean
+.PHONY: help setup setup-gpu demo serve serve-demo check test fix docs bench clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -36,6 +36,9 @@ demo: $(STAMP)  ## serve on loopback, transcribe a Mandarin recording, stop
 
 serve: $(STAMP)  ## serve serve_config.yaml in the foreground
 	@$(BIN)/python -m deployments.serve serve_config.yaml
+
+serve-demo: $(STAMP)  ## serve demo.yaml in the foreground, with the page at http://127.0.0.1:8000/
+	@$(BIN)/python -m deployments.serve demo.yaml
 
 check: $(STAMP)  ## format, lint, types, import contracts, the documents and the fast tests
 	$(BIN)/ruff format --check .

@@ -30,7 +30,9 @@ FOLDER = "objects"
 MARKER = "paraformer-cluster"  # an object that lies in every storage
 MARKED = b"The objects of transcription jobs.\n"
 PIECE_BYTES = 8 * 1024 * 1024  # of a recording, in memory at a time
+PIECES_AT_ONCE = 3  # on their way to a bucket; obstore's default of 12 takes 160 MB
 RETRY_S = 30.0
+NO_BUCKET = "NoSuchBucket"  # the code of S3, OSS and Google
 
 
 class NoObject(Exception):
@@ -40,9 +42,14 @@ class NoObject(Exception):
 class Objects:
     """The objects under one folder or one prefix of a bucket. Raises StorageFailed."""
 
-    def __init__(self, store: ObjectStore, folder: Path | None = None) -> None:
-        """`folder` is where the store keeps its files, if it keeps them in a folder."""
-        self._store, self._folder = store, folder
+    def __init__(
+        self, store: ObjectStore, folder: Path | None = None, *, is_ours: bool = True
+    ) -> None:
+        """`folder` is where the store keeps its files, if it keeps them in a folder.
+
+        Others' storage is only read, and has no marker.
+        """
+        self._store, self._folder, self._is_ours = store, folder, is_ours
 
     async def mark(self) -> None:
         """Writes the object by which it is known later whether the storage itself is there."""
@@ -51,15 +58,17 @@ class Objects:
 
     async def put(self, key: str, data: bytes) -> None:
         self._check_folder()
-        with _our_errors():
+        with _our_errors(writes=True):
             await obstore.put_async(self._store, key, data)
 
     async def put_file(self, key: str, file: BinaryIO) -> None:
         """Stores an open file from its beginning, piece by piece."""
         self._check_folder()
         file.seek(0)
-        with _our_errors():
-            await obstore.put_async(self._store, key, file, chunk_size=PIECE_BYTES)
+        with _our_errors(writes=True):
+            await obstore.put_async(
+                self._store, key, file, chunk_size=PIECE_BYTES, max_concurrency=PIECES_AT_ONCE
+            )
 
     async def get(self, key: str) -> bytes:
         """The whole object. Raises NoObject."""
@@ -121,6 +130,8 @@ class Objects:
             with _our_errors():
                 yield
         except NoObject:
+            if not self._is_ours:
+                raise
             try:
                 with _our_errors():
                     await obstore.head_async(self._store, MARKER)
@@ -144,10 +155,13 @@ async def transcript_of(objects: Objects, job: str, number: int, file: Json) -> 
 
 
 @contextmanager
-def _our_errors() -> Iterator[None]:
+def _our_errors(*, writes: bool = False) -> Iterator[None]:
+    """Raises NoObject and StorageFailed. A bucket that is missing is a failure of the storage."""
     try:
         yield
     except (NotFoundError, FileNotFoundError) as error:
+        if writes or NO_BUCKET in str(error):
+            raise StorageFailed(RETRY_S) from error
         raise NoObject(str(error)) from None
     except (BaseError, OSError) as error:
         raise StorageFailed(RETRY_S) from error
@@ -175,7 +189,9 @@ def folder_objects(folder: Path) -> Objects:
     return Objects(LocalStore(folder, mkdir=True), folder)
 
 
-def bucket_objects(url: str, environ: Mapping[str, str] = os.environ) -> Objects:
+def bucket_objects(
+    url: str, environ: Mapping[str, str] = os.environ, *, is_ours: bool = True
+) -> Objects:
     """The objects of `s3://BUCKET/PREFIX`, `oss://...` or `gs://...`. Raises ValueError.
 
     Keys and endpoints come from the environment: `AWS_*` for S3, `OSS_*` for Aliyun's OSS and
@@ -185,7 +201,7 @@ def bucket_objects(url: str, environ: Mapping[str, str] = os.environ) -> Objects
     prefix = parts.path.strip("/") or None
     if not parts.netloc or parts.scheme not in STORES:
         raise ValueError(f"objects are kept at s3://, oss:// or gs://, not at {url!r}")
-    return Objects(STORES[parts.scheme](parts.netloc, prefix, environ))
+    return Objects(STORES[parts.scheme](parts.netloc, prefix, environ), is_ours=is_ours)
 
 
 def _s3(bucket: str, prefix: str | None, environ: Mapping[str, str]) -> ObjectStore:

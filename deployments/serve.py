@@ -177,6 +177,7 @@ def main(
             if not needs_keys(config.keys):
                 typer.echo(OPEN if is_loopback(host) else OPEN_TO_ALL)
             typer.echo(f"Ready at {url}  (POST {url}/v1/audio/transcriptions). Ctrl-C stops.")
+            typer.echo(f"The page for people is {url}/")
             stop.wait()
             typer.echo("Finishing the requests under way ... (a second Ctrl-C cuts them off)")
             left = drain("default", limit_s=config.limits.drain_timeout_s, hurry=hurry)

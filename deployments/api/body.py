@@ -71,6 +71,7 @@ async def json_object(request: Request) -> dict[str, Any]:
             raise BadRequest(f"The JSON has more than {MAX_TEXT_BYTES} bytes.")
     try:
         found = json.loads(body)
+        json.dumps(found, ensure_ascii=False).encode()  # an escape may be half a character
     except (ValueError, RecursionError):
         raise BadRequest("The body is not JSON.") from None
     if not isinstance(found, dict):

@@ -22,6 +22,7 @@ from deployments.api.failures import BUSY_RETRY_S, HANDLERS, as_asr_error
 from deployments.api.form import Form, read_form
 from deployments.api.jobs.endpoints import job_routes
 from deployments.api.openapi import document
+from deployments.api.page import files
 from deployments.config import Limits
 from deployments.core.errors import Draining, TimedOut
 from deployments.core.formats import FORMATS, WriteEvent
@@ -69,7 +70,6 @@ class Ingress:
         nearby._init(_prefer_local_routing=True)  # type: ignore[no-untyped-call]
         fetcher = fetcher_for(fetch, limits)
         self._front = Front(router, engine, limits, nearby=nearby, fetcher=fetcher)
-
         self._routes = job_routes(
             jobs, engine, limits, fetch or Fetch(), jobs_settings or JobsSettings(), storage
         )
@@ -247,6 +247,7 @@ def create_app(
         cors_origins,
         door,
         routes=[
+            *files.ROUTES,
             *door.routes(),
             Route("/v1/audio/transcriptions", front.transcribe, methods=["POST"]),
             Route("/v1/models", front.models),

@@ -47,6 +47,8 @@ HOW_TO_PARAFORMER = (
     "cache to this machine, and run `make demo` again."
 )
 
+PAGE = "Transcribe your own recordings in a browser: `make serve-demo`, then http://127.0.0.1:8000/"
+
 
 def main(
     picture: Annotated[
@@ -127,6 +129,8 @@ def _demo(screen: Screen) -> None:
     if config.models.asr == FALLBACK:
         story.notes += [*config.notes, HOW_TO_PARAFORMER]
     sum_up(transcript, screen, story)
+    screen.say()
+    screen.say(PAGE, style="bold")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import suppress
 from functools import partial
+from secrets import token_urlsafe
 from typing import Any, TypeVar
 
 from ray.serve.handle import DeploymentHandle
@@ -23,15 +24,17 @@ from deployments.core.errors import StorageFailed
 from deployments.core.jobs.edits import edited
 from deployments.core.jobs.model import ENDED, Json, NewJob, Query, new_id
 from deployments.core.jobs.objects import audio_key, prefix
+from deployments.core.jobs.tasks import TaskQuery
 from deployments.core.types import Transcript, Upload
 from deployments.database.connection import connect
 from deployments.database.migrate import migrate
-from deployments.jobs.checks import check
 from deployments.jobs.housekeeping import Housekeeping
+from deployments.jobs.kept_secrets import LINKS, kept_secret
 from deployments.jobs.leases import Leases
 from deployments.jobs.outbox import Outbox
-from deployments.jobs.sources import Sources
+from deployments.jobs.sources import Sources, check
 from deployments.jobs.store import Found, Store, file_of
+from deployments.jobs.tasks import tasks_of
 from deployments.jobs.view import Outlook, first_waiting, job_json
 from deployments.jobs.webhooks import Sender
 from deployments.jobs.worker import Worker
@@ -75,6 +78,7 @@ class Jobs:
         self._settings, self._objects = settings, open_objects(storage)
         self._fetch, self._limits = fetch, limits
         await self._objects.mark()
+        self._engine = engine
         self._store = Store(engine, max_waiting=settings.max_waiting)
         self._outbox = Outbox(engine)
         self._calls = HandleCalls(**calls_arguments)
@@ -132,6 +136,15 @@ class Jobs:
             "has_more": bool(cursor),
             "next_cursor": cursor or None,
         }
+
+    async def tasks(self, owner: str | None, query: TaskQuery) -> tuple[list[Json], int]:
+        """A numbered page of jobs, and how many there are."""
+        found, n_tasks = await _stored(tasks_of(self._engine, owner, query))
+        return [job_json(row, files, Outlook()) for row, files in found], n_tasks
+
+    async def link_secret(self) -> str:
+        """What signs the links to transcripts, for the HTTP front alone."""
+        return await _stored(kept_secret(self._engine, LINKS, token_urlsafe))
 
     async def cancel(self, job: str, owner: str | None) -> Json:
         await _stored(self._store.cancel(job, owner))

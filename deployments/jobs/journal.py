@@ -111,13 +111,13 @@ def shown(segment: TranscriptSegment) -> dict[str, Any]:
 
 def peaks_of(audio: Audio) -> dict[str, Any]:
     """The loudest sample of each twentieth of a second, 0..255, for drawing a waveform."""
-    n_peaks = len(audio) // SAMPLES_PER_PEAK
+    n_peaks = -(-len(audio) // SAMPLES_PER_PEAK)  # the last one may be shorter
     loudest = np.empty(n_peaks, np.uint8)
     for first in range(0, n_peaks, 10_000):  # bounded memory, however long the recording
         last = min(n_peaks, first + 10_000)
-        piece = audio[first * SAMPLES_PER_PEAK : last * SAMPLES_PER_PEAK]
-        parts = piece.reshape(-1, SAMPLES_PER_PEAK).astype(np.int32)
-        loudest[first:last] = np.abs(parts).max(axis=1) * 255 // FULL_SCALE
+        piece = audio[first * SAMPLES_PER_PEAK : last * SAMPLES_PER_PEAK].astype(np.int32)
+        starts = np.arange(0, len(piece), SAMPLES_PER_PEAK)
+        loudest[first:last] = np.maximum.reduceat(np.abs(piece), starts) * 255 // FULL_SCALE
     return {
         "per_second": PEAKS_PER_S,
         "duration": len(audio) / SAMPLES_PER_MS / 1000,

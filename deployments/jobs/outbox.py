@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from deployments.core.errors import UnknownJob
 from deployments.core.jobs.model import Json
 from deployments.database.connection import now_s
-from deployments.database.tables import attempts, deliveries, secrets
+from deployments.database.tables import attempts, deliveries
+from deployments.jobs.kept_secrets import kept_secret
 from deployments.jobs.signing import key_of, new_secret
 
 WAITING, DELIVERED, STOPPED = "waiting", "delivered", "stopped"
@@ -124,19 +124,7 @@ class Outbox:
         if named := environ.get(SECRET_VARIABLE, ""):
             key_of(named)
             return named
-        known = sa.select(secrets.c.value).where(secrets.c.name == SECRET_NAME)
-        for _ in range(2):
-            async with self._engine.begin() as connection:
-                if found := (await connection.execute(known)).scalar():
-                    return str(found)
-            try:
-                async with self._engine.begin() as connection:
-                    made = {"name": SECRET_NAME, "value": new_secret()}
-                    await connection.execute(sa.insert(secrets).values(made))
-            except IntegrityError:
-                pass  # another process was faster
-        async with self._engine.begin() as connection:
-            return str((await connection.execute(known)).scalar_one())
+        return await kept_secret(self._engine, SECRET_NAME, new_secret)
 
 
 def _delivery_json(row: sa.Row[Any], made: Sequence[sa.Row[Any]]) -> Json:

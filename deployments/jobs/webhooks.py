@@ -17,7 +17,7 @@ from typing import Any
 import httpcore
 import sqlalchemy as sa
 
-from deployments.core.errors import AsrError, UrlRefused
+from deployments.core.errors import AsrError
 from deployments.core.jobs.model import Json
 from deployments.jobs.outbox import Outbox, Outcome
 from deployments.jobs.signing import headers
@@ -121,9 +121,7 @@ class Sender:
                 ) as answer,
             ):
                 return answer.status, None
-        except UrlRefused as error:
-            return 400, str(error)  # as if the receiver had refused: it is not tried again
-        except AsrError as error:
+        except AsrError as error:  # also a refused place: its name may only be missing for now
             return None, str(error)
         except TimeoutError:
             return None, f"no answer within {ANSWER_TIMEOUT_S:g} s"

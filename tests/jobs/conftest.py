@@ -1,4 +1,4 @@
-"""A database with the tables, on SQLite and on PostgreSQL."""
+"""A database with the tables, on SQLite and on PostgreSQL; objects in a folder and in S3."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from deployments.engines.paraformer.engine import Paraformer
 from deployments.engines.protocols import EngineSettings
 from deployments.jobs import worker as worker_module
 from tests.database.conftest import server, url
+from tests.jobs.objects.stores import bucket, objects, s3_server
 
-__all__ = ["server", "url"]  # fixtures
+__all__ = ["bucket", "objects", "s3_server", "server", "url"]  # fixtures
 
 T = TypeVar("T")
 Work = Callable[[AsyncEngine], Awaitable[T]]

@@ -21,6 +21,7 @@ from deployments.api.doors.audit import Visit
 from deployments.api.doors.desk import Desk
 from deployments.api.doors.keyring import Keyring
 from deployments.api.failures import as_asr_error
+from deployments.api.jobs.dashscope_json import error_json
 from deployments.config import Limits
 from deployments.core.errors import Forbidden, Unauthorized, UploadTooLarge
 from deployments.core.types import Done, StreamEvent, Transcript
@@ -68,7 +69,7 @@ class Door:
             try:
                 await passage.open(scope, headers)
             except Exception as error:
-                answer = _refusal(error, headers)
+                answer = _refusal(error, headers, rules.path_of(scope))
                 await answer(scope, receive, passage.send)
                 return
             state = {**scope.get("state", {}), "caller": visit.caller, "visit": visit}
@@ -179,8 +180,9 @@ async def charged(
             yield event
 
 
-def _refusal(error: Exception, headers: Headers) -> Response:
-    status, added, body = to_error_body(as_asr_error(error))
+def _refusal(error: Exception, headers: Headers, path: str) -> Response:
+    write = error_json if path.startswith(rules.DASHSCOPE_PREFIX) else to_error_body
+    status, added, body = write(as_asr_error(error))
     if status == 401:
         added["WWW-Authenticate"] = CHALLENGE
     if rules.has_body(headers):

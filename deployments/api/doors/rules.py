@@ -12,7 +12,9 @@ from starlette.types import Scope
 COOKIE = "pc_session"
 SAFE = ("GET", "HEAD", "OPTIONS")
 OPEN = ("/", "/page", "/healthz", "/readyz", "/openapi.json", "/v1/session")
-OPEN_PREFIX = "/page/"
+# The links of DashScope's results are signed, and are fetched without a header.
+OPEN_PREFIXES = ("/page/", "/api/v1/transcription-results/")
+DASHSCOPE_PREFIX = "/api/v1/"  # whose errors have a shape of their own
 PROBES = ("/healthz", "/readyz")
 # Each prefix with the scope that it needs. Any key will do for other paths.
 SCOPE_OF = {
@@ -39,7 +41,7 @@ def path_of(scope: Scope) -> str:
 
 def is_open(path: str) -> bool:
     """Whether anybody may ask for it."""
-    return path in OPEN or path.startswith(OPEN_PREFIX)
+    return path in OPEN or path.startswith(OPEN_PREFIXES)
 
 
 def scope_of(path: str) -> str | None:

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from deployments.api import warned
 from deployments.api.body import json_object
 from deployments.api.doors.door import who
+from deployments.api.jobs.dashscope import SUBMIT, TASKS, TaskFront, answering
 from deployments.api.jobs.files import JobFiles
 from deployments.api.jobs.form import JobForm, check_idempotency_key, read_job_form
 from deployments.api.jobs.requests import (
@@ -233,10 +234,13 @@ def job_routes(
     """The routes of jobs. Where there are no jobs, each says which setting turns them on."""
     if jobs is None or storage is None:
         methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-        return [Route(p, _off, methods=methods) for p in (PATH, PATH + "/{rest:path}")]
+        ours = [Route(p, _off, methods=methods) for p in (PATH, PATH + "/{rest:path}")]
+        shim = (SUBMIT, TASKS, TASKS + "/{rest:path}")
+        return [*ours, *(Route(p, answering(_off), methods=["GET", "POST"]) for p in shim)]
     objects = open_objects(storage)
     front = JobFront(jobs, objects, engine, limits, fetch, settings)
-    return [*front.routes(), *JobFiles(jobs, objects).routes(PATH)]
+    tasks = TaskFront(jobs, objects, engine, fetch, settings, front.accept)
+    return [*front.routes(), *JobFiles(jobs, objects).routes(PATH), *tasks.routes()]
 
 
 async def _off(request: Request) -> Response:

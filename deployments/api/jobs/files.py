@@ -26,6 +26,8 @@ from deployments.objects import NoObject, Objects, transcript_of
 
 RANGE = re.compile(r"bytes=(\d*)-(\d*)\Z")
 DEFAULT_FORMAT = "json"
+# What an edit may hold and XML may not: control characters and two that are no characters.
+NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 # The page plays a recording. What is no sound to a browser must not be a page to it either.
 PLAYABLE = re.compile(r"(audio|video)/[\w.+-]+\Z")
@@ -59,7 +61,7 @@ def docx(transcript: Transcript) -> bytes:
         hours, minutes = divmod(minutes, 60)
         paragraph = document.add_paragraph()
         paragraph.add_run(f"[{hours:02d}:{minutes:02d}:{seconds:02d}] ").italic = True
-        paragraph.add_run(segment.text)
+        paragraph.add_run(NOT_IN_XML.sub("", segment.text))
     file = BytesIO()
     document.save(file)
     return file.getvalue()

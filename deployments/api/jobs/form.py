@@ -75,7 +75,7 @@ async def read_job_form(
             urls=urls,
             options=options,
             name=text(fields, "name")[:NAME_CHARS],
-            webhook=_webhook(fields, settings),
+            webhook=_webhook(fields, fetch, settings),
             labels=_labels(fields),
             priority=_priority(fields),
             expires_after_s=_expires(fields),
@@ -129,14 +129,15 @@ def _file_name(file: object) -> str:
     return (name or "recording").replace("\\", "/").rpartition("/")[2][:NAME_CHARS]
 
 
-def _webhook(fields: FormData, settings: JobsSettings) -> str | None:
+def _webhook(fields: FormData, fetch: Fetch, settings: JobsSettings) -> str | None:
     url = text(fields, "webhook")
     if not url:
         return None
     if not settings.webhooks:
         raise BadRequest("Webhooks are off: the setting is jobs.webhooks.", "webhook")
     try:
-        parsed(url)
+        target = parsed(url)
+        fetch.allowed.check_port(target.host, target.port)
     except UrlRefused as error:
         raise UrlRefused(error.message, "webhook") from None
     return url

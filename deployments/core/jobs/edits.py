@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from itertools import pairwise
 
-from deployments.core.text import join_texts
 from deployments.core.types import Transcript, TranscriptSegment, Word
 
 # A Chinese character, or a run of letters and digits, with the space before and the marks behind.
@@ -24,22 +23,45 @@ class _Unit:
 
 def edited(transcript: Transcript, edits: Mapping[int, str]) -> Transcript:
     """The transcript with these texts, by the index of their segments. Times do not change."""
-    if not edits:
-        return transcript
-    segments = tuple(
-        edited_segment(s, edits[s.index]) if s.index in edits else s for s in transcript.segments
-    )
-    return replace(transcript, segments=segments, text=join_texts(s.text for s in segments))
+    segments: list[TranscriptSegment] = []
+    text, is_new = "", False  # so far, and whether its end was edited
+    for segment in transcript.segments:
+        was_new = is_new
+        is_new = segment.index in edits
+        if is_new:
+            segment = edited_segment(segment, edits[segment.index])
+        piece = segment.text.strip()
+        is_foreign = bool(text and piece) and text[-1].isascii() and piece[0].isascii()
+        is_apart = segment.words[0].space if segment.words else is_foreign
+        if was_new or is_new:
+            is_apart = is_apart or is_foreign
+        if piece:
+            text += (" " if is_apart and text else "") + piece
+        else:
+            is_new = is_new or was_new
+        segments.append(_begun(segment, is_apart))
+    return replace(transcript, segments=tuple(segments), text=text) if edits else transcript
 
 
 def edited_segment(segment: TranscriptSegment, text: str) -> TranscriptSegment:
     """The segment with another text. Words that stand in both keep their times.
 
-    New words share the time of the words that they replace, or of the gap in which they stand.
+    New words share the time of the words that they replace, or of the gap in which they stand. Any
+    white space is one space, as in all texts of a transcript.
     """
-    text = text.strip()
+    text = " ".join(text.split())
     words = _words(segment, _units(text)) if segment.words else ()
-    return replace(segment, text=text, words=words, cues=())
+    changed = replace(segment, text=text, words=words, cues=())
+    is_alike = words and words[0].text.isascii() == segment.words[0].text.isascii()
+    return _begun(changed, segment.words[0].space) if is_alike else changed
+
+
+def _begun(segment: TranscriptSegment, is_apart: bool) -> TranscriptSegment:
+    """The segment, whose first word stands behind a space or does not."""
+    if not segment.words or segment.words[0].space == is_apart:
+        return segment
+    first = replace(segment.words[0], space=is_apart)
+    return replace(segment, words=(first, *segment.words[1:]))
 
 
 def _units(text: str) -> list[_Unit]:

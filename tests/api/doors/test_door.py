@@ -146,7 +146,7 @@ def test_a_key_may_do_what_its_scopes_say(
     answer = run(tmp_path, work, f"{KEY} scopes={scopes}")
 
     assert answer.status_code == status
-    assert ("permission_denied" in answer.text) == (status == 403)
+    assert ("This key has no scope" in answer.text) == (status == 403)
 
 
 def test_a_scope_counts_also_where_serve_has_a_prefix(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from deployments.config import Limits
 from deployments.core.errors import AsrError, BadRequest, InvalidAudio, UploadTooLarge, UrlRefused
 from deployments.core.jobs.model import NewFile
-from deployments.jobs.checks import check
+from deployments.jobs.sources import check
 from deployments.service_settings import Fetch, JobsSettings
 from tests.jobs.test_store import job
 

@@ -1,0 +1,1 @@
+"""Tests of object storage, and of the recordings that jobs fetch."""

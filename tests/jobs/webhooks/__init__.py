@@ -1,0 +1,1 @@
+"""Tests of webhooks: the outbox, the sender, and the receiver of the documents."""
