@@ -23,7 +23,7 @@ from clients.jobs.model import Job
 from clients.options import complain
 from clients.outputs import write_whole
 from clients.request import Asked
-from deployments.core.errors import AsrError, BadRequest, Conflict, JobsOff
+from deployments.core.errors import AsrError, BadRequest, Conflict, Forbidden, JobsOff
 from deployments.core.types import Done, Transcript
 from deployments.core.types import Progress as Heard
 
@@ -149,9 +149,10 @@ class Batch:
 
 
 def takes_jobs(client: Client) -> bool:
+    """Whether the service has jobs, and has them for the client's key."""
     try:
         client.jobs.list(limit=1)
-    except JobsOff:
+    except (JobsOff, Forbidden):
         return False
     return True
 
