@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from deployments.core.errors import AsrError, LimitExceeded, ModelUnavailable, Overloaded
+from deployments.core.errors import (
+    AsrError,
+    LimitExceeded,
+    ModelUnavailable,
+    Overloaded,
+    TimedOut,
+)
 
 MAX_RETRY_WAIT_S = 60.0  # if Retry-After is longer, the error is raised at once
 
@@ -22,11 +28,15 @@ class Unreached(AsrError):
 
 
 class Attempts:
-    """The attempts of one call, which have one id. stamina asks after each failure."""
+    """The attempts of one call, which have one id. stamina asks after each failure.
 
-    def __init__(self, limit: int) -> None:
+    A call that `has_one_effect`, however often it arrives, is also sent again after a timeout.
+    """
+
+    def __init__(self, limit: int, *, has_one_effect: bool = False) -> None:
         self.request_id = uuid4().hex
         self._limit, self._n_failed = limit, 0
+        self._has_one_effect = has_one_effect
 
     def __call__(self, error: Exception) -> bool | float:
         """Whether to try again. True: after stamina's backoff. A number: after so many seconds.
@@ -35,6 +45,8 @@ class Attempts:
         """
         self._n_failed += 1
         again = _is_safe_again(error)
+        if self._has_one_effect and isinstance(error, TimedOut):
+            again = True
         if isinstance(error, AsrError) and again is not False and self._n_failed == self._limit > 1:
             gave_up = f"gave up after {self._n_failed} attempts with request id {self.request_id}"
             error.note = "; ".join(filter(None, (error.note, gave_up)))

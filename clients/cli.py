@@ -1,4 +1,4 @@
-"""The command line `python -m clients transcribe | models | ready`.
+"""The command line: `python -m clients transcribe`, `models`, `ready` and the commands for jobs.
 
 Exit status: 0 if all went well, 1 if something failed, 2 for a wrong command line.
 """
@@ -7,28 +7,48 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from rich.table import Table
-from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
+from clients import job_commands
+from clients.batch import Batch
 from clients.http import DEFAULT_TIMEOUT_S, Client
+from clients.options import (
+    DEFAULT_URL,
+    ApiKeyFile,
+    Channel,
+    Files,
+    Force,
+    Format,
+    Hotwords,
+    Itn,
+    Jobs,
+    Language,
+    Model,
+    OutputDir,
+    Prompt,
+    ServiceUrl,
+    TimeoutS,
+    Words,
+    complain,
+    connect,
+    progress_on,
+    source_of,
+    threads,
+)
 from clients.outputs import STDIN, Job, plan, prepare, write
 from clients.request import Asked, Source, cleaned
 from deployments.core.errors import AsrError
 from deployments.core.formats import FORMATS
 from deployments.core.types import Done, Transcript
 from deployments.core.types import Progress as Heard
-
-DEFAULT_URL = "http://127.0.0.1:8000"
 
 app = typer.Typer(
     help="Transcribe recordings with a running paraformer-cluster.",
@@ -38,82 +58,13 @@ app = typer.Typer(
 )
 
 
-def known_format(name: str) -> str:
-    """The name, where the table of formats has it. Raises BadParameter for any other."""
-    if name not in FORMATS:
-        raise typer.BadParameter(f"{name!r} is not one of {', '.join(FORMATS)}.")
-    return name
-
-
-Option = typer.Option
-Url = Annotated[str, Option(help="Where the service is.", envvar="PARAFORMER_CLUSTER_URL")]
-Files = Annotated[
-    list[str], typer.Argument(metavar="FILE...", help="Audio or video files; - is standard input.")
-]
-Format = Annotated[
-    str,
-    Option(
-        "--format",
-        "-f",
-        parser=known_format,
-        metavar="|".join(FORMATS),
-        help="Format of the transcripts.",
-    ),
-]
-OutputDir = Annotated[
-    Path | None,
-    Option("--output-dir", "-o", metavar="DIR", help="Write DIR/NAME.EXT instead of stdout."),
-]
-Model = Annotated[str | None, Option(help="The model; default: the deployed one.")]
-Language = Annotated[str | None, Option(help="ISO 639-1, such as zh.")]
-Prompt = Annotated[str | None, Option(help="Context, for models that use it.")]
-Hotwords = Annotated[
-    list[str] | None, Option("--hotword", help="A word to listen for; may be repeated.")
-]
-Channel = Annotated[
-    int | None, Option(min=0, help="Only this channel, from 0; default: all mixed.")
-]
-Words = Annotated[
-    bool, Option("--words", help="Ask for word times; an error if the model has none.")
-]
-Itn = Annotated[bool, Option("--itn", help="Write spoken numbers in digits: 三百零五 as 305.")]
-Jobs = Annotated[int, Option("--jobs", "-j", min=1, help="Files to send at the same time.")]
-Force = Annotated[bool, Option("--force", help="Overwrite existing files.")]
-ApiKeyFile = Annotated[
-    Path | None,
-    Option(metavar="FILE", help="A file with the API key; else PARAFORMER_API_KEY has it."),
-]
-TimeoutS = Annotated[
-    float, Option("--timeout", min=1, help="Seconds without any answer to give up after.")
-]
-
-
-def _connect(context: typer.Context, url: str, key_file: Path | None, timeout_s: float) -> Client:
-    """The client. A test passes its own function to make one, as the context's object."""
-    set_on_retry_hooks([_tell_of_retry])
-    make: Callable[..., Client] = context.obj or Client
-    try:
-        key = key_file.read_text("utf-8") if key_file else os.environ.get("PARAFORMER_API_KEY", "")
-        return make(url, timeout_s=timeout_s, api_key=key.strip() or None)
-    except (AsrError, OSError, UnicodeError) as error:
-        raise typer.BadParameter(str(error)) from None
-
-
-def _tell_of_retry(details: RetryDetails) -> None:
-    _complain(f"{details.caused_by} (trying again in {details.wait_for:.0f} s)")
-
-
-def _complain(reason: str) -> None:
-    typer.echo(cleaned(reason), err=True)
-
-
 @app.command()
 def transcribe(
     context: typer.Context,
     files: Files,
     format_name: Format = "text",
     output_dir: OutputDir = None,
-    url: Url = DEFAULT_URL,
+    url: ServiceUrl = DEFAULT_URL,
     model: Model = None,
     language: Language = None,
     prompt: Prompt = None,
@@ -126,11 +77,18 @@ def transcribe(
     api_key_file: ApiKeyFile = None,
     timeout_s: TimeoutS = DEFAULT_TIMEOUT_S,
 ) -> None:
-    """Transcribe FILE... and print the transcripts, or write one file for each into DIR."""
+    """Transcribe FILE... and print the transcripts, or write one file for each into DIR.
+
+    Of a folder every recording below it is transcribed, but for those whose transcript is in DIR
+    already. An interrupted command goes on where it was.
+    """
     if files.count(STDIN) > 1:
         raise typer.BadParameter("- may be given only once.")
     if output_dir is None and FORMATS[format_name].one_per_file and len(files) > 1:
         raise typer.BadParameter(f"Several files as {format_name} need -o DIR.")
+    is_folder = len(files) == 1 and os.path.isdir(files[0])
+    if is_folder and output_dir is None:
+        raise typer.BadParameter("A folder needs -o DIR.")
     try:
         planned = plan(files, output_dir, FORMATS[format_name].extension)
     except ValueError as error:
@@ -146,15 +104,20 @@ def transcribe(
     )
     render = partial(_rendered, format_name=format_name, words=words)
     with (
-        _connect(context, url, api_key_file, timeout_s) as client,
+        connect(context, url, api_key_file, timeout_s) as client,
         progress_on(Console(stderr=True)) as progress,
-        _threads(jobs) as pool,
+        threads(jobs) as pool,
     ):
-        running = [
-            (job, pool.submit(_transcript, client, job, asked, progress, force=force))
-            for job in planned
-        ]
-        n_failed = sum(not _told(job, coming, render, force=force) for job, coming in running)
+        if is_folder and output_dir is not None:
+            batch = Batch(client, asked, render, progress, timeout_s, is_fresh=force)
+            extension = FORMATS[format_name].extension
+            n_failed = batch.run(pool, Path(files[0]), output_dir, extension=extension)
+        else:
+            running = [
+                (job, pool.submit(_transcript, client, job, asked, progress, force=force))
+                for job in planned
+            ]
+            n_failed = sum(not _told(job, coming, render, force=force) for job, coming in running)
     if n_failed:
         raise typer.Exit(1)
 
@@ -171,42 +134,19 @@ def _told(
         else:
             write(job, text, force=force)
     except UnicodeEncodeError as error:
-        _complain(f"{job.shown}: {error}. Use -o DIR, or set PYTHONIOENCODING=utf-8.")
+        complain(f"{job.shown}: {error}. Use -o DIR, or set PYTHONIOENCODING=utf-8.")
         return False
     except (AsrError, OSError, ValueError) as error:
-        _complain(f"{job.shown}: {error}")
+        complain(f"{job.shown}: {error}")
         return False
     for warning in transcript.warnings:
-        _complain(f"{job.shown}: {warning}")
+        complain(f"{job.shown}: {warning}")
     return True
-
-
-@contextmanager
-def _threads(n_threads: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool of threads that starts no further file after Ctrl-C."""
-    pool = ThreadPoolExecutor(n_threads)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _rendered(transcript: Transcript, *, format_name: str, words: bool) -> str:
     granularities = ("segment", "word") if words else ("segment",)
     return FORMATS[format_name].render(transcript, granularities)
-
-
-def progress_on(console: Console) -> Progress:
-    """One bar for each file, if `console` is a terminal."""
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 def _transcript(
@@ -228,20 +168,22 @@ def _transcript(
 
 def _source(job: Job) -> Source:
     if job.name != STDIN:
-        return job.name
+        return source_of(job.name)
     if sys.stdin is None:
         raise OSError("Standard input is closed.")
     return sys.stdin.buffer
 
 
 @app.command()
-def models(context: typer.Context, url: Url = DEFAULT_URL, api_key_file: ApiKeyFile = None) -> None:
+def models(
+    context: typer.Context, url: ServiceUrl = DEFAULT_URL, api_key_file: ApiKeyFile = None
+) -> None:
     """List the models that are served, and the pools that run them."""
     try:
-        with _connect(context, url, api_key_file, DEFAULT_TIMEOUT_S) as client:
+        with connect(context, url, api_key_file, DEFAULT_TIMEOUT_S) as client:
             served = client.models()
     except AsrError as error:
-        _complain(str(error))
+        complain(str(error))
         raise typer.Exit(1) from None
     table = Table("model", "word times", "languages", "pools", "notes")
     for one in served:
@@ -262,13 +204,15 @@ def _joined(values: Iterable[object]) -> str:
 
 
 @app.command()
-def ready(context: typer.Context, url: Url = DEFAULT_URL, api_key_file: ApiKeyFile = None) -> None:
+def ready(
+    context: typer.Context, url: ServiceUrl = DEFAULT_URL, api_key_file: ApiKeyFile = None
+) -> None:
     """Say whether a recording would be transcribed now. Exit status 1 if not."""
     try:
-        with _connect(context, url, api_key_file, DEFAULT_TIMEOUT_S) as client:
+        with connect(context, url, api_key_file, DEFAULT_TIMEOUT_S) as client:
             state = client.ready()
     except AsrError as error:
-        _complain(str(error))
+        complain(str(error))
         raise typer.Exit(1) from None
     for name, pool in state.get("pools", {}).items():
         typer.echo(
@@ -276,6 +220,9 @@ def ready(context: typer.Context, url: Url = DEFAULT_URL, api_key_file: ApiKeyFi
         )
     if not state["ready"]:
         absent = [name for name, n in state.get("stages", {}).items() if not n]
-        _complain(f"not ready: {state.get('reason') or 'no replica runs of ' + _joined(absent)}")
+        complain(f"not ready: {state.get('reason') or 'no replica runs of ' + _joined(absent)}")
         raise typer.Exit(1)
     typer.echo("ready")
+
+
+job_commands.add_to(app)

@@ -15,6 +15,7 @@ import httpx
 import stamina
 
 from clients.attempts import Attempts, Unreached
+from clients.jobs.http import AsyncJobs, Jobs
 from clients.messages import (
     Calls,
     Json,
@@ -83,6 +84,11 @@ class Client:
         self._calls, self._attempts = Calls(self._http, timeout_s), attempts
         self._retrying = stamina.RetryingCaller(attempts=attempts, timeout=None)
 
+    @property
+    def jobs(self) -> Jobs:
+        """The transcription jobs of the service."""
+        return Jobs(self._calls, self._answer, self._send)
+
     def transcribe(self, source: Source, **asked: Unpack[Asked]) -> Transcript:
         """The finished transcript. Raises `core/errors.py`'s errors, and OSError for a file."""
         with self._calls.transcription(source, asked, is_stream=False) as make:
@@ -125,9 +131,9 @@ class Client:
     ) -> None:
         self.close()
 
-    def _answer(self, make: MakeRequest) -> httpx.Response:
+    def _answer(self, make: MakeRequest, *, has_one_effect: bool = False) -> httpx.Response:
         """The whole answer to a request, after as many attempts as it needs."""
-        attempts = Attempts(self._attempts)
+        attempts = Attempts(self._attempts, has_one_effect=has_one_effect)
         return self._retrying(attempts, lambda: self._send(make(attempts.request_id)))
 
     def _send(self, request: httpx.Request, *, is_stream: bool = False) -> httpx.Response:
@@ -176,6 +182,11 @@ class AsyncClient:
         self._calls, self._attempts = Calls(self._http, timeout_s), attempts
         self._retrying = stamina.AsyncRetryingCaller(attempts=attempts, timeout=None)
 
+    @property
+    def jobs(self) -> AsyncJobs:
+        """As `Client.jobs`."""
+        return AsyncJobs(self._calls, self._answer, self._send)
+
     async def transcribe(self, source: Source, **asked: Unpack[Asked]) -> Transcript:
         """As `Client.transcribe`."""
         with self._calls.transcription(source, asked, is_stream=False) as make:
@@ -219,8 +230,8 @@ class AsyncClient:
     ) -> None:
         await self.aclose()
 
-    async def _answer(self, make: MakeRequest) -> httpx.Response:
-        attempts = Attempts(self._attempts)
+    async def _answer(self, make: MakeRequest, *, has_one_effect: bool = False) -> httpx.Response:
+        attempts = Attempts(self._attempts, has_one_effect=has_one_effect)
         return await self._retrying(attempts, lambda: self._send(make(attempts.request_id)))
 
     async def _send(self, request: httpx.Request, *, is_stream: bool = False) -> httpx.Response:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 
 import h11
 import httpx
 
 from clients.attempts import Unreached
-from clients.request import Asked, Source, opened, options_from
+from clients.request import Asked, Source, Url, opened, options_from
 from deployments.core.errors import AsrError, TimedOut
 from deployments.core.formats import from_detailed, from_stream_event
 from deployments.core.types import StreamEvent, TranscribeOptions, Transcript
@@ -20,27 +20,44 @@ from deployments.proxies import through
 
 Json: TypeAlias = dict[str, Any]
 MakeRequest: TypeAlias = Callable[[str], httpx.Request]  # from its id; called for each attempt
+Fields: TypeAlias = dict[str, str | list[str]]
+Parts: TypeAlias = list[tuple[str, Any]]  # of a multipart form, as httpx takes them
 
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
 REQUEST_ID = "X-Request-Id"
 SERVES_ROUTES = "/-/routes"  # in Serve's 404, which its proxy sends while it knows no application
 
 
-def _form(options: TranscribeOptions, *, is_stream: bool) -> dict[str, str | list[str]]:
-    """The fields of the form. An option that was not given is not sent."""
+def option_fields(options: TranscribeOptions) -> Fields:
+    """The fields that requests and jobs share. An option that was not given is not sent."""
     hints = options.hints
     fields: dict[str, str | list[str] | None] = {
-        "response_format": "detailed_json",
         "model": options.model,
         "language": hints.language,
         "prompt": hints.prompt,
         "hotwords[]": list(hints.hotwords),
         "channel": None if options.channel is None else str(options.channel),
-        "timestamp_granularities[]": ["word", "segment"] if options.word_times else None,
         "itn": "true" if options.itn else None,
-        "stream": "true" if is_stream else None,
     }
     return {name: value for name, value in fields.items() if value}
+
+
+def _form(options: TranscribeOptions, *, is_stream: bool) -> Fields:
+    """The fields of a request that is answered at once."""
+    form = {"response_format": "detailed_json"} | option_fields(options)
+    if options.word_times:
+        form["timestamp_granularities[]"] = ["word", "segment"]
+    return form | ({"stream": "true"} if is_stream else {})
+
+
+@contextmanager
+def recording_parts(source: Source) -> Iterator[Parts]:
+    """The part of a form that is the recording or its URL, while the file is open."""
+    if isinstance(source, Url):
+        yield [("url", (None, source.url))]
+        return
+    with opened(source) as (name, file):
+        yield [("file", (name, file))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +72,15 @@ class Calls:
         self, source: Source, asked: Asked, *, is_stream: bool
     ) -> Iterator[MakeRequest]:
         """A function that makes the request for this recording, while its file is open."""
-        options = options_from(**asked)
-        with opened(source) as (name, file):
-            yield lambda number: self._upload(number, name, file, options, is_stream=is_stream)
+        fields = _form(options_from(**asked), is_stream=is_stream)
+        with recording_parts(source) as parts:
+            yield lambda number: self.upload(TRANSCRIPTIONS, {REQUEST_ID: number}, fields, parts)
 
-    def _upload(
-        self, number: str, name: str, file: BinaryIO, options: TranscribeOptions, *, is_stream: bool
+    def upload(
+        self, path: str, headers: dict[str, str], fields: Fields, parts: Parts
     ) -> httpx.Request:
         """A new request. httpx reads the file from its beginning, also for another attempt."""
-        return self.http.build_request(
-            "POST",
-            TRANSCRIPTIONS,
-            data=_form(options, is_stream=is_stream),
-            files={"file": (name, file)},
-            headers={REQUEST_ID: number},
-        )
+        return self.http.build_request("POST", path, data=fields, files=parts, headers=headers)
 
     def models(self, number: str) -> httpx.Request:
         return self.http.build_request("GET", "/v1/models", headers={REQUEST_ID: number})
@@ -138,7 +149,7 @@ def _is_of_a_proxy(status: int, body: object, message: str) -> bool:
     return status == 502
 
 
-def _foreign(response: httpx.Response, what: str, error: Exception) -> AsrError:
+def foreign(response: httpx.Response, what: str, error: Exception) -> AsrError:
     """The error for an answer with status 200 that is not this service's."""
     raised = AsrError(f"The server's answer is not {what}: {error!r}")
     raised.note = _came_through(response.url)
@@ -149,14 +160,14 @@ def transcript_of(response: httpx.Response) -> Transcript:
     try:
         return from_detailed(response.json())
     except (KeyError, TypeError, ValueError) as error:
-        raise _foreign(response, "a transcript", error) from error
+        raise foreign(response, "a transcript", error) from error
 
 
 def models_of(response: httpx.Response) -> list[Json]:
     try:
         models: list[Json] = response.json()["data"]
     except (KeyError, TypeError, ValueError) as error:
-        raise _foreign(response, "a list of models", error) from error
+        raise foreign(response, "a list of models", error) from error
     return models
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from clients.request import cleaned
 
@@ -30,16 +31,19 @@ def plan(names: Sequence[str], directory: Path | None, extension: str) -> list[J
     """One job for each name. Raises ValueError if two jobs would write the same file."""
     if directory is None:
         return [Job(name, None) for name in names]
-    jobs = [
-        Job(name, directory / f"{'stdin' if name == STDIN else Path(name).stem}.{extension}")
-        for name in names
-    ]
+    jobs = [Job(name, directory / f"{_stem(name)}.{extension}") for name in names]
     taken: dict[Path | None, str] = {}
     for job in jobs:
         if job.output in taken:
             raise ValueError(f"{taken[job.output]} and {job.shown} would both write {job.output}.")
         taken[job.output] = job.shown
     return jobs
+
+
+def _stem(name: str) -> str:
+    """The name of the recording without its ending. Of a URL the path counts alone."""
+    path = urlsplit(name).path if "://" in name else name
+    return "stdin" if name == STDIN else Path(path).stem or "recording"
 
 
 def prepare(job: Job, *, force: bool) -> None:
@@ -70,3 +74,26 @@ def write(job: Job, text: str, *, force: bool) -> None:
         except OSError:
             job.output.unlink()
             raise
+
+
+def write_whole(path: Path, text: str) -> None:
+    """As `write_whole_bytes`. Raises ValueError for the text too."""
+    write_whole_bytes(path, text.encode("utf-8"))
+
+
+def write_whole_bytes(path: Path, content: bytes) -> None:
+    """Writes the file under a name of its own and then renames it, so that no part is ever seen.
+
+    Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

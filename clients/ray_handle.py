@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias, Unpack
 
+from clients.jobs.ray_handle import HandleJobs
 from clients.request import Asked, Source, options_from, read_upload
-from deployments.core.errors import AsrError, EngineFailed, Overloaded, TimedOut
+from deployments.core.errors import AsrError, EngineFailed, JobsOff, Overloaded, TimedOut
 from deployments.core.types import StreamEvent, Transcript
 
 Json: TypeAlias = dict[str, Any]
@@ -18,10 +19,14 @@ Json: TypeAlias = dict[str, Any]
 DEFAULT_TIMEOUT_S = 600.0
 BUSY_RETRY_S = 5.0  # when to try again if a queue is full or a replica has just died
 ROUTER = "Router"
+JOBS = "Jobs"
 
 
-def _router_handle(app_name: str, address: str | None) -> Any:
-    """The handle of the application's Router. Joins a running Ray, and never starts one."""
+def _handle(deployment: str, app_name: str, address: str | None) -> Any:
+    """The application's deployment. Joins a running Ray, and never starts one.
+
+    Raises JobsOff if the application has no deployment of jobs.
+    """
     try:
         import ray
         from ray import serve
@@ -41,7 +46,9 @@ def _router_handle(app_name: str, address: str | None) -> Any:
     running = serve.status().applications
     if app_name not in running:
         raise AsrError(f"No application {app_name!r} runs there; running: {', '.join(running)}.")
-    return waiting_handle(ROUTER, app_name)
+    if deployment == JOBS and JOBS not in running[app_name].deployments:
+        raise JobsOff("This service takes no jobs: the setting is jobs.enabled.")
+    return waiting_handle(deployment, app_name)
 
 
 def _as_ours(error: Exception) -> Exception:
@@ -70,7 +77,7 @@ def _plain_errors() -> Iterator[None]:
 
 
 class Transcriber:
-    """A client of the running application `app_name`, or of the Router's `handle`.
+    """A client of the running application `app_name`, or of its `handle` and `jobs_handle`.
 
     `address` is that of the Ray cluster; None means the cluster of this machine. Use it outside
     event loops, because its methods block.
@@ -83,9 +90,18 @@ class Transcriber:
         address: str | None = None,
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        jobs_handle: Any = None,
     ) -> None:
-        self._handle = _router_handle(app_name, address) if handle is None else handle
+        self._handle = _handle(ROUTER, app_name, address) if handle is None else handle
+        self._jobs_handle, self._at = jobs_handle, (app_name, address)
         self._timeout_s = timeout_s
+
+    @property
+    def jobs(self) -> HandleJobs:
+        """The transcription jobs of the service. Raises JobsOff where it takes none."""
+        if self._jobs_handle is None:
+            self._jobs_handle = _handle(JOBS, *self._at)
+        return HandleJobs(self._jobs_handle, self._result, _plain_errors, self._timeout_s)
 
     def transcribe(self, source: Source, **asked: Unpack[Asked]) -> Transcript:
         """The finished transcript. Raises `core/errors.py`'s errors, and OSError for a file."""

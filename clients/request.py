@@ -10,6 +10,7 @@ import select
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeAlias, TypedDict
 
@@ -20,19 +21,33 @@ from deployments.core.types import Hints, TranscribeOptions, Upload
 
 PIPE_WAIT_S = 5.0  # for the program that writes into a pipe to open it
 
-Source: TypeAlias = str | Path | bytes | BinaryIO  # a path, the file's bytes, or an open file
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """Where a recording is, for the service to fetch it: `https://`, and `s3://` for jobs."""
+
+    url: str
 
 
-class Asked(TypedDict, total=False):
-    """The keyword arguments of `transcribe` and `stream`."""
+# A path, the file's bytes, an open file, or a place from which the service fetches it.
+Source: TypeAlias = str | Path | bytes | BinaryIO | Url
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments that requests and jobs share."""
 
     language: str | None  # ISO 639-1; None: the deployment's default
     prompt: str | None
     hotwords: Sequence[str]
     model: str | None  # None: the deployed model
-    word_times: bool  # True: BadRequest if the engine has no word times
     channel: int | None  # from 0; None: all channels mixed
     itn: bool  # True: spoken numbers in digits, 三百零五 as 305
+
+
+class Asked(Options, total=False):
+    """The keyword arguments of `transcribe` and `stream`."""
+
+    word_times: bool  # True: BadRequest if the engine has no word times
 
 
 def options_from(
@@ -78,9 +93,12 @@ def cleaned(text: str) -> str:
 def opened(source: Source) -> Iterator[tuple[str, BinaryIO]]:
     """A name for the recording, and a file with it that can be read more than once.
 
-    A file that the caller has opened is read from its beginning and stays open. Raises OSError.
+    A file that the caller has opened is read from its beginning and stays open. Raises OSError,
+    and BadRequest for a URL, which only the service fetches.
     """
     match source:
+        case Url():
+            raise BadRequest("Only HTTP and jobs take a URL: send the recording itself.", "url")
         case str() | Path():
             with _file(Path(source)) as file:
                 yield cleaned(Path(source).name), file
@@ -115,7 +133,7 @@ def read_pipe(path: Path, *, wait_s: float) -> bytes:
 
 
 def read_upload(source: Source) -> Upload:
-    """The recording's bytes as (n_bytes,) uint8. Raises OSError."""
+    """The recording's bytes as (n_bytes,) uint8. Raises OSError, and BadRequest for a URL."""
     with opened(source) as (_, file):
         file.seek(0)
         return np.frombuffer(file.read(), np.uint8)

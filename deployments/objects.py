@@ -6,6 +6,7 @@ A key is a path such as `jobs/job_x/0/audio`. Objects are written whole or not a
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -17,7 +18,11 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import GCSStore, LocalStore, ObjectStore, S3Store
 
-from deployments.core.errors import StorageFailed
+from deployments.core.errors import Conflict, StorageFailed, UnknownJob
+from deployments.core.formats import from_detailed
+from deployments.core.jobs.model import CANCELED, COMPLETED, FAILED, Json
+from deployments.core.jobs.objects import result_key
+from deployments.core.types import Transcript
 from deployments.service_settings import Storage
 from deployments.storage import data_dir
 
@@ -133,6 +138,20 @@ class Objects:
             except NoObject:
                 raise StorageFailed(RETRY_S) from None
             raise
+
+
+async def transcript_of(objects: Objects, job: str, number: int, file: Json) -> Transcript:
+    """The transcript of a file that is completed. Raises Conflict for any other."""
+    if file["state"] == FAILED:
+        raise Conflict(f"The file failed: {file['error']}")
+    if file["state"] == CANCELED:
+        raise Conflict("The job was canceled.")
+    if file["state"] != COMPLETED:
+        raise Conflict("The file is not finished yet.")
+    try:
+        return from_detailed(json.loads(await objects.get(result_key(job, number))))
+    except NoObject:
+        raise UnknownJob("the result") from None
 
 
 @contextmanager

@@ -21,23 +21,25 @@ from sqlalchemy.exc import DBAPIError, InterfaceError
 
 from deployments.config import Limits
 from deployments.core.errors import StorageFailed
+from deployments.core.jobs.edits import edited
 from deployments.core.jobs.model import ENDED, Json, NewJob, Query, new_id
-from deployments.core.jobs.objects import prefix
+from deployments.core.jobs.objects import audio_key, prefix
 from deployments.core.jobs.tasks import TaskQuery
+from deployments.core.types import Transcript, Upload
 from deployments.database.connection import connect
 from deployments.database.migrate import migrate
 from deployments.jobs.housekeeping import Housekeeping
 from deployments.jobs.kept_secrets import LINKS, kept_secret
 from deployments.jobs.leases import Leases
 from deployments.jobs.outbox import Outbox
-from deployments.jobs.sources import Sources
+from deployments.jobs.sources import Sources, check
 from deployments.jobs.store import Found, Store, file_of
 from deployments.jobs.tasks import tasks_of
 from deployments.jobs.view import Outlook, first_waiting, job_json
 from deployments.jobs.webhooks import Sender
 from deployments.jobs.worker import Worker
 from deployments.keys.messages import Left
-from deployments.objects import open_objects
+from deployments.objects import open_objects, transcript_of
 from deployments.outgoing.guard import Guard
 from deployments.request.calls import HandleCalls, directly
 from deployments.request.plan import RouterPlan
@@ -74,6 +76,7 @@ class Jobs:
         engine = connect(url)
         await migrate(engine)
         self._settings, self._objects = settings, open_objects(storage)
+        self._fetch, self._limits = fetch, limits
         await self._objects.mark()
         self._engine = engine
         self._store = Store(engine, max_waiting=settings.max_waiting)
@@ -104,6 +107,23 @@ class Jobs:
         """The job, and whether it is new. Raises Conflict, LimitExceeded and StorageFailed."""
         name, is_new = await _stored(self._store.submit(job))
         return await self.get(name, job.owner), is_new
+
+    async def submit_here(self, job: NewJob, upload: Upload | None = None) -> tuple[Json, bool]:
+        """`submit` for a program on the cluster, whose job no front has checked or stored.
+
+        `upload` has the bytes of the job's only file, at most `limits.max_upload_mb`; all of them
+        are in memory at once. None for a job of URLs. Raises BadRequest and UploadTooLarge too.
+        """
+        check(job, upload, self._limits, self._fetch, self._settings)
+        is_new = False
+        try:
+            if upload is not None:
+                await self._objects.put(audio_key(job.id, 0), upload.tobytes())
+            shown, is_new = await self.submit(job)
+        finally:
+            if not is_new:
+                await asyncio.shield(self._objects.delete(prefix(job.id)))
+        return shown, is_new
 
     async def get(self, job: str, owner: str | None) -> Json:
         return await self._described(job, owner)
@@ -161,6 +181,13 @@ class Jobs:
             "options": row.options,
             "edits": json.loads(file.edits or "{}"),
         }
+
+    async def result(self, job: str, number: int, owner: str | None, is_edited: bool) -> Transcript:
+        """The transcript of a file. Raises Conflict unless the file is completed."""
+        file = await self.file(job, number, owner)
+        transcript = await transcript_of(self._objects, job, number, file)
+        edits = {int(i): text for i, text in file["edits"].items()} if is_edited else {}
+        return edited(transcript, edits)
 
     async def watch(
         self, job: str, number: int, owner: str | None, after: int

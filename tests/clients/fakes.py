@@ -11,6 +11,7 @@ import httpx
 from ray.exceptions import RayTaskError
 
 from deployments.api.ingress import Front, create_app
+from deployments.api.jobs.endpoints import job_routes
 from deployments.config import Limits
 from deployments.core.errors import AsrError
 from deployments.core.types import (
@@ -23,6 +24,7 @@ from deployments.core.types import (
     Transcript,
     Upload,
 )
+from deployments.service_settings import Fetch, JobsSettings
 from tests.core.test_wire import ERRORS
 from tests.core.transcripts import PARAFORMER
 
@@ -76,7 +78,7 @@ class FakeRouter:
         }
 
 
-def _as_ray_raises(error: AsrError) -> Exception:
+def as_ray_raises(error: AsrError) -> Exception:
     """The error as Ray raises it from another process: an `AsrError` whose text is a traceback."""
     wrapped = RayTaskError("transcribe", "pid=1, ip=10.0.0.1", error)  # type: ignore[no-untyped-call]
     raised: Exception = wrapped.as_instanceof_cause()  # type: ignore[no-untyped-call]
@@ -108,7 +110,7 @@ class FakeResponse:
             for item in items:
                 yield item() if callable(item) else item
         except AsrError as error:
-            raise _as_ray_raises(error) from None
+            raise as_ray_raises(error) from None
 
 
 class FakeStream(FakeResponse):
@@ -146,11 +148,13 @@ class FakeHandle:
 
 
 class AsgiTransport(httpx.AsyncBaseTransport, httpx.BaseTransport):
-    """The real HTTP front over a fake Router, in this process, for both kinds of client."""
+    """The real HTTP front over a fake Router, without jobs, for both kinds of client."""
 
     def __init__(self, router: FakeRouter) -> None:
         front = Front(FakeHandle(router), ENGINE, Limits())
-        self._asgi = httpx.ASGITransport(create_app(front), raise_app_exceptions=False)
+        without = job_routes(None, ENGINE, Limits(), Fetch(), JobsSettings(), None)
+        app = create_app(front, more=without)
+        self._asgi = httpx.ASGITransport(app, raise_app_exceptions=False)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         response = await self._asgi.handle_async_request(request)

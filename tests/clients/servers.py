@@ -62,7 +62,7 @@ def answering(*answers: Canned, host: str = "127.0.0.1") -> Iterator[Canning]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = do_CONNECT = answer
+        do_GET = do_POST = do_DELETE = do_CONNECT = answer
 
         def log_message(self, *_: object) -> None: ...
 

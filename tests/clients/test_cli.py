@@ -13,8 +13,9 @@ import stamina
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from clients.cli import app, progress_on
+from clients.cli import app
 from clients.http import Client
+from clients.options import progress_on
 from deployments.core.formats import FORMATS, from_detailed
 from tests.clients.fakes import AsgiTransport, FakeRouter, failing
 from tests.clients.servers import BARE_500, FINE, answering

@@ -14,8 +14,8 @@ import pytest
 from rich.console import Console
 from typer.testing import Result
 
-from clients.cli import progress_on
 from clients.http import Client
+from clients.options import progress_on
 from clients.outputs import Job
 from clients.request import cleaned, opened, options_from, read_pipe
 from deployments.core.errors import AsrError, BadRequest

@@ -13,6 +13,7 @@ import pytest
 import stamina
 from typer.testing import CliRunner, Result
 
+from clients.batch import takes_jobs
 from clients.cli import app
 from clients.http import AsyncClient, Client
 from deployments.core.errors import AsrError, Forbidden, LimitExceeded, Unauthorized
@@ -127,3 +128,32 @@ def test_a_key_file_that_is_missing_is_told(run: Callable[..., Result], tmp_path
 
     assert result.exit_code == 2
     assert "missing" in "".join(result.output.split("│")).replace(" ", "").replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("submit", "s3://calls/a.mp3"),
+        ("watch", "job_1"),
+        ("result", "job_1"),
+        ("cancel", "job_1"),
+        ("list",),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_each_command_for_jobs_sends_the_key(
+    run: Callable[..., Result], service: Service, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    file = tmp_path / "key"
+    file.write_text(f"{KEY}\n")
+
+    run(*arguments, "--api-key-file", str(file))
+
+    assert service.keys == [f"Bearer {KEY}"]
+
+
+def test_a_key_without_jobs_has_a_folder_transcribed_by_requests() -> None:
+    service = Service(failed(Forbidden("This key has no scope 'jobs'.")))
+
+    with Client(URL, api_key=KEY, transport=service.transport) as client:
+        assert not takes_jobs(client)

@@ -33,14 +33,13 @@ from deployments.api.jobs.dashscope_json import (
     transcription_json,
     unknown_json,
 )
-from deployments.api.jobs.files import transcript_of
 from deployments.api.jobs.form import JobForm, check_idempotency_key, check_url
 from deployments.api.jobs.links import is_good, signed
 from deployments.api.jobs.requests import called, owner_of
 from deployments.core.errors import BadRequest, UnknownJob, UnknownModel
 from deployments.core.jobs.model import CANCELED, Json
 from deployments.core.types import EngineInfo
-from deployments.objects import Objects
+from deployments.objects import Objects, transcript_of
 from deployments.request.itn import has_effect
 from deployments.service_settings import Fetch, JobsSettings
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import mimetypes
 import re
 from collections.abc import Callable
@@ -16,14 +15,14 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from deployments.api.jobs.requests import called, named, number_of
-from deployments.core.errors import BadRequest, Conflict, UnknownJob
-from deployments.core.formats import FORMATS, GRANULARITIES, from_detailed
+from deployments.core.errors import BadRequest, UnknownJob
+from deployments.core.formats import FORMATS, GRANULARITIES
 from deployments.core.jobs.edits import edited
-from deployments.core.jobs.model import CANCELED, COMPLETED, FAILED, Json
-from deployments.core.jobs.objects import peaks_key, result_key
+from deployments.core.jobs.model import Json
+from deployments.core.jobs.objects import peaks_key
 from deployments.core.subtitles import lrc
 from deployments.core.types import Transcript
-from deployments.objects import NoObject, Objects
+from deployments.objects import NoObject, Objects, transcript_of
 
 RANGE = re.compile(r"bytes=(\d*)-(\d*)\Z")
 DEFAULT_FORMAT = "json"
@@ -150,20 +149,6 @@ class JobFiles:
     async def _transcript(self, request: Request, file: Json) -> Transcript:
         job, _ = named(request)
         return await transcript_of(self._objects, job, number_of(request), file)
-
-
-async def transcript_of(objects: Objects, job: str, number: int, file: Json) -> Transcript:
-    """The transcript of a file that is completed. Raises Conflict for any other."""
-    if file["state"] == FAILED:
-        raise Conflict(f"The file failed: {file['error']}")
-    if file["state"] == CANCELED:
-        raise Conflict("The job was canceled.")
-    if file["state"] != COMPLETED:
-        raise Conflict("The file is not finished yet.")
-    try:
-        return from_detailed(json.loads(await objects.get(result_key(job, number))))
-    except NoObject:
-        raise UnknownJob("the result") from None
 
 
 def _span(asked: re.Match[str], n_bytes: int) -> tuple[int, int]:

@@ -1,0 +1,1 @@
+"""Transcription jobs: submitted, followed and fetched, over HTTP and over a Ray handle."""
