@@ -92,19 +92,21 @@ async def _claims(url: str) -> Figures:
 
 
 class Receiver:
-    """Counts the ids of the webhooks for each job. A fifth of them it refuses at first."""
+    """Counts the ids of the webhooks for each job. Every fifth of them it refuses at first."""
 
     def __init__(self) -> None:
         self.ids: dict[str, Counter[str]] = defaultdict(Counter)
-        counting, rng, lock = self.ids, random.Random(0), threading.Lock()
+        counting, tried, lock = self.ids, Counter[str](), threading.Lock()
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                message = self.headers["webhook-id"]
                 with lock:
-                    is_refused = rng.random() < 0.2
+                    tried[message] += 1
+                    is_refused = tried[message] == 1 and len(tried) % 5 == 0
                     if not is_refused:
-                        counting[body["data"]["id"]][self.headers["webhook-id"]] += 1
+                        counting[body["data"]["id"]][message] += 1
                 self.send_response(503 if is_refused else 204)
                 self.end_headers()
 

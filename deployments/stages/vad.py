@@ -44,5 +44,4 @@ class Vad:
             if now_s - told_s >= (SPANS_EVERY_S if found else NEWS_EVERY_S):
                 yield found
                 found, told_s = [], now_s
-        if found:
-            yield found
+        yield found  # also of silence: gRPC may lose what it says first of a stream without items

@@ -71,6 +71,15 @@ def test_a_short_recording_does_not_wait_for_a_long_one(vad: Vad) -> None:
     assert [list(chain(*pieces)) for pieces in both] == [list(chain(*pieces)) for pieces in each]
 
 
+def test_silence_too_has_a_piece(vad: Vad) -> None:
+    """Serve over gRPC may fail on a stream without any."""
+
+    async def pieces() -> list[list[Span]]:
+        return [piece async for piece in vad.detect(np.zeros(16_000, np.int16))]
+
+    assert asyncio.run(pieces()) == [[]]
+
+
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of recordings in each step of the engine."""
