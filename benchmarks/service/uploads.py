@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -55,6 +56,7 @@ def run(
     hole_s: Annotated[
         int, typer.Option(help="Send files of 8 KB instead, with a hole of so many seconds.")
     ] = 0,
+    as_job: Annotated[bool, typer.Option(help="Send each as a transcription job.")] = False,
 ) -> Figures:
     """Uploads of silence through the service over HTTP: peak memory, time, files left behind."""
     with ExitStack() as stack:
@@ -66,7 +68,8 @@ def run(
             recording.write_bytes(with_a_hole(voice(VOICE_MS, seed=0), hole_s))
         stack.enter_context(temporary_directory_of_our_own(root / "tmp"))
         say("Starting the service ...")
-        url = stack.enter_context(running(cheap(mb), port=free_port(), num_cpus=2))
+        config = cheap(mb, root / "data") if as_job else cheap(mb)
+        url = stack.enter_context(running(config, port=free_port(), num_cpus=2))
         client = stack.enter_context(Client(url, timeout_s=CLIENT_TIMEOUT_S))
         client.transcribe(silence(root / "short.wav", BYTES_PER_MB // 10))  # what loads once
         idle_mib = own_mib(psutil.Process().children(recursive=True))
@@ -74,19 +77,32 @@ def run(
         say(f"Sending {at_once} x {sent_mb:.3f} MB ...")
         with OwnMemory(root / "tmp", every_s=0.05) as watch, ThreadPoolExecutor(at_once) as pool:
             began_s = time.monotonic()
-            heard = list(pool.map(client.transcribe, [recording] * at_once))
+            send = partial(by_job, client) if as_job else partial(by_request, client)
+            heard_s = list(pool.map(send, [recording] * at_once))
             wall_s = time.monotonic() - began_s
         time.sleep(SETTLE_S)
         left = temporary_files(root / "tmp", psutil.Process().children(recursive=True))
     return {
         "upload_mb": sent_mb,
         "at_once": at_once,
-        "audio_s": heard[0].duration_ms / 1000,
+        "audio_s": heard_s[0],
         "wall_s": wall_s,
         **{f"idle_mib_{part}": mib for part, mib in sorted(idle_mib.items())},
         **{f"peak_mib_{part}": mib for part, mib in watch.peaks_mib.items()},
         "left_files": len(left),
     }
+
+
+def by_request(client: Client, recording: Path) -> float:
+    """Sends the recording and waits for its transcript. Returns the seconds that were heard."""
+    return client.transcribe(recording).duration_ms / 1000
+
+
+def by_job(client: Client, recording: Path) -> float:
+    """The same as a job, which has no limit but its own."""
+    job = client.jobs.wait(client.jobs.submit(recording).id)
+    assert job.is_completed, job
+    return job.files[0].duration_s or 0.0
 
 
 def silence(path: Path, n_bytes: int) -> Path:
@@ -101,13 +117,15 @@ def silence(path: Path, n_bytes: int) -> Path:
     return path
 
 
-def cheap(mb: int) -> AppConfig:
-    """The default configuration with engines that cost nothing."""
+def cheap(mb: int, data_dir: Path | None = None) -> AppConfig:
+    """The default configuration with engines that cost nothing, and with jobs in `data_dir`."""
     return AppConfig.model_validate(
         {
             "models": {"vad": "fake:vad", "asr": "fake:asr", "punctuation": "fake:punctuation"},
             "pools": {"only": {"num_cpus": 0.1, "speed": 1000}},
             "limits": {"max_upload_mb": mb + 1},
+            "jobs": {"enabled": data_dir is not None},
+            "storage": {"data_dir": data_dir},
         }
     )
 
