@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -28,7 +29,6 @@ from deployments.storage import data_dir
 
 FOLDER = "objects"
 MARKER = "paraformer-cluster"  # an object that lies in every storage
-MARKED = b"The objects of transcription jobs.\n"
 PIECE_BYTES = 8 * 1024 * 1024  # of a recording, in memory at a time
 PIECES_AT_ONCE = 3  # on their way to a bucket; obstore's default of 12 takes 160 MB
 RETRY_S = 30.0
@@ -51,10 +51,20 @@ class Objects:
         """
         self._store, self._folder, self._is_ours = store, folder, is_ours
 
-    async def mark(self) -> None:
-        """Writes the object by which it is known later whether the storage itself is there."""
+    async def mark(self, identity: str, *, is_new: bool) -> bool:
+        """Whether the storage is that of the database which has this identity.
+
+        Its marker says so, an object by which it is known later whether the storage itself is
+        there. It is written where the database `is_new`: without jobs it can miss none.
+        """
         with _our_errors():
-            await obstore.put_async(self._store, MARKER, MARKED)
+            try:
+                answer = await obstore.get_async(self._store, MARKER)
+                return bytes(await answer.bytes_async()) == identity.encode()
+            except (NotFoundError, FileNotFoundError):
+                if is_new:
+                    await obstore.put_async(self._store, MARKER, identity.encode())
+                return is_new
 
     async def put(self, key: str, data: bytes) -> None:
         self._check_folder()
@@ -107,13 +117,26 @@ class Objects:
             async for page in obstore.list(self._store, prefix=prefix):
                 yield [entry["path"] for entry in page]
 
+    async def folders(self, prefix: str) -> AsyncIterator[set[str]]:
+        """The names that lie directly under the prefix, page by page.
+
+        In a folder also those that hold nothing but what a killed process began to write.
+        """
+        if self._folder is not None:
+            folder = self._folder / prefix
+            yield {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+            return
+        async for page in self.keys(prefix):
+            yield {key.removeprefix(f"{prefix}/").split("/", 1)[0] for key in page}
+
     async def delete(self, prefix: str) -> None:
-        """Removes every object under the prefix."""
+        """Removes every object under the prefix, and what a killed process began to write there."""
+        if self._folder is not None:
+            await asyncio.to_thread(shutil.rmtree, self._folder / prefix, ignore_errors=True)
+            return
         async for page in self.keys(prefix):
             with _our_errors():
                 await obstore.delete_async(self._store, page)
-        if self._folder is not None:
-            _remove_empty(self._folder / prefix)
 
     def _check_folder(self) -> None:
         """Raises StorageFailed where the folder is not there, as when no disk is mounted."""
@@ -167,13 +190,6 @@ def _our_errors(*, writes: bool = False) -> Iterator[None]:
         raise StorageFailed(RETRY_S) from error
 
 
-def _remove_empty(folder: Path) -> None:
-    """Removes the folders that hold nothing any more, from the innermost on."""
-    for path, _, _ in os.walk(folder, topdown=False):
-        with suppress(OSError):
-            Path(path).rmdir()
-
-
 def open_objects(storage: Storage) -> Objects:
     """The objects of the service: in the bucket of the configuration, or in its folder of data."""
     if storage.objects_url is not None:
@@ -184,8 +200,6 @@ def open_objects(storage: Storage) -> Objects:
 def folder_objects(folder: Path) -> Objects:
     """The objects of a folder, which is made where it does not exist."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not any(folder.iterdir()):
-        (folder / MARKER).write_bytes(MARKED)
     return Objects(LocalStore(folder, mkdir=True), folder)
 
 

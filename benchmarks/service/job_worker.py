@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from benchmarks.material.marked import marked_folder
 from deployments.core.jobs.model import new_id
 from deployments.core.segments import Answer, merge
 from deployments.core.types import (
@@ -35,7 +36,6 @@ from deployments.jobs.outbox import Outbox
 from deployments.jobs.store import Store
 from deployments.jobs.webhooks import Sender
 from deployments.jobs.worker import Worker
-from deployments.objects import folder_objects
 from deployments.outgoing.allowed import allowed
 from deployments.outgoing.guard import Guard
 from deployments.request.journal import Journal
@@ -93,7 +93,7 @@ async def work(url: str, folder: Path, receiver: str) -> None:
     engine = connect(url)
     await migrate(engine)
     settings = JobsSettings(lease_s=LEASE_S, max_running=AT_ONCE, max_attempts=1000)
-    objects, store = folder_objects(folder / "objects"), Store(engine, max_waiting=10**6)
+    objects, store = marked_folder(folder / "objects"), Store(engine, max_waiting=10**6)
     leases = Leases(engine, new_id("worker"), lease_s=LEASE_S)
     worker = Worker(
         engine,

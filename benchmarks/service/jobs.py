@@ -35,6 +35,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from benchmarks.material.marked import marked_folder
 from benchmarks.material.postgres import Server, postgres
 from benchmarks.results import Figures, say
 from benchmarks.service.job_worker import N_SEGMENTS
@@ -46,7 +47,7 @@ from deployments.database.migrate import migrate
 from deployments.database.tables import deliveries, files
 from deployments.jobs.leases import Leases
 from deployments.jobs.store import Store
-from deployments.objects import Objects, folder_objects
+from deployments.objects import Objects
 
 N_CLIENTS, N_WORKERS = 20, 4
 KILL_EVERY_S = 4.0
@@ -143,7 +144,7 @@ async def _through(
     spare: threading.Event,
 ) -> Figures:
     """Submits the jobs, waits for their ends and their webhooks, and counts what is wrong."""
-    engine, objects = connect(url), folder_objects(home / "objects")
+    engine, objects = connect(url), marked_folder(home / "objects")
     await migrate(engine)
     store = Store(engine, max_waiting=10**6)
     names = [new_id("job") for _ in range(n_jobs)]

@@ -18,6 +18,11 @@ from sqlalchemy.sql.functions import FunctionElement
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 BUSY_MS = 30_000  # how long a SQLite transaction waits for another process's
 CONNECTIONS = {"sqlite": 1, "postgresql": 8}  # writers of one SQLite file only wait for each other
+# A server that has gone without a word would else hold a connection for minutes.
+PATIENCE: dict[str, dict[str, Any]] = {
+    "sqlite": {},
+    "postgresql": {"timeout": 10.0, "command_timeout": 30.0},
+}
 PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=NORMAL",
@@ -60,6 +65,7 @@ def connect(url: str) -> AsyncEngine:
         pool_size=CONNECTIONS[kind],
         max_overflow=0,
         pool_pre_ping=kind != "sqlite",  # a server may have been started anew
+        connect_args=PATIENCE[kind],
     )
     if kind == "sqlite":
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)

@@ -17,10 +17,10 @@ from secrets import token_urlsafe
 from typing import Any, TypeVar
 
 from ray.serve.handle import DeploymentHandle
-from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.config import Limits
-from deployments.core.errors import StorageFailed
+from deployments.core.errors import BadRequest, LimitExceeded, StorageFailed
 from deployments.core.jobs.edits import edited
 from deployments.core.jobs.model import ENDED, Json, NewJob, Query, new_id
 from deployments.core.jobs.objects import audio_key, prefix
@@ -29,7 +29,7 @@ from deployments.core.types import Transcript, Upload
 from deployments.database.connection import connect
 from deployments.database.migrate import migrate
 from deployments.jobs.housekeeping import Housekeeping
-from deployments.jobs.kept_secrets import LINKS, kept_secret
+from deployments.jobs.kept_secrets import LINKS, STORAGE, kept_secret
 from deployments.jobs.leases import Leases
 from deployments.jobs.outbox import Outbox
 from deployments.jobs.sources import Sources, check
@@ -77,11 +77,14 @@ class Jobs:
         await migrate(engine)
         self._settings, self._objects = settings, open_objects(storage)
         self._fetch, self._limits = fetch, limits
-        await self._objects.mark()
+        identity = await kept_secret(engine, STORAGE, partial(new_id, "storage"))
         self._engine = engine
         self._store = Store(engine, max_waiting=settings.max_waiting)
+        is_new = not await self._store.has_jobs()
+        is_ours = await self._objects.mark(identity, is_new=is_new)
         self._outbox = Outbox(engine)
         self._calls = HandleCalls(**calls_arguments)
+        self._stages = ("vad", *(["punctuation"] if plan.punctuate else []))
         self._snapshot: tuple[float, dict[str, Any]] = (0.0, {})
         leases = Leases(engine, new_id("worker"), lease_s=settings.lease_s)
         self._worker = Worker(
@@ -97,7 +100,7 @@ class Jobs:
         )
         tasks: list[Awaitable[None]] = [
             self._worker.run(),
-            Housekeeping(self._store, leases, self._objects, settings).run(),
+            Housekeeping(self._store, leases, self._objects, settings, sweeps=is_ours).run(),
         ]
         if settings.webhooks:
             tasks.append(Sender(self._outbox, Guard(fetch.allowed), self._described).run())
@@ -115,14 +118,15 @@ class Jobs:
         are in memory at once. None for a job of URLs. Raises BadRequest and UploadTooLarge too.
         """
         check(job, upload, self._limits, self._fetch, self._settings)
-        is_new = False
+        if upload is not None:
+            await self._objects.put(audio_key(job.id, 0), upload.tobytes())
         try:
-            if upload is not None:
-                await self._objects.put(audio_key(job.id, 0), upload.tobytes())
             shown, is_new = await self.submit(job)
-        finally:
-            if not is_new:
-                await asyncio.shield(self._objects.delete(prefix(job.id)))
+        except (BadRequest, LimitExceeded):
+            await asyncio.shield(self._objects.delete(prefix(job.id)))
+            raise
+        if not is_new:
+            await self._objects.delete(prefix(job.id))
         return shown, is_new
 
     async def get(self, job: str, owner: str | None) -> Json:
@@ -256,8 +260,12 @@ class Jobs:
         return job_json(row, files, outlook)
 
     async def _has_room(self) -> bool:
+        """Whether all stages run, some pool can recognise, and jobs have little to do there."""
         snapshot = await self._calls.snapshot()
-        if snapshot["draining"]:
+        pools = snapshot["pools"].values()
+        runs = all(snapshot["running"].get(stage) for stage in self._stages)
+        can_recognise = any(pool["replicas"] or pool["can_start"] for pool in pools)
+        if snapshot["draining"] or not (runs and can_recognise):
             return False
         return bool(snapshot["background_queue_s"] < self._settings.max_backlog_s)
 
@@ -286,6 +294,6 @@ async def _stored(work: Awaitable[T]) -> T:
     """The result. Raises StorageFailed where the database cannot be used."""
     try:
         return await work
-    except (DBAPIError, InterfaceError, OSError) as error:
+    except (SQLAlchemyError, OSError) as error:
         logger.error("The database of jobs cannot be used: %s", error)
         raise StorageFailed(RETRY_S) from None

@@ -7,8 +7,8 @@ import logging
 import time
 
 from deployments.core.errors import UnknownJob
-from deployments.core.jobs.model import created_s
-from deployments.core.jobs.objects import JOBS, job_of, prefix
+from deployments.core.jobs.model import created_s, is_id
+from deployments.core.jobs.objects import JOBS, prefix
 from deployments.jobs.leases import Leases
 from deployments.jobs.store import Store
 from deployments.objects import Objects
@@ -26,10 +26,17 @@ class Housekeeping:
     """What runs beside a worker. Two of them do no harm to each other."""
 
     def __init__(
-        self, store: Store, leases: Leases, objects: Objects, settings: JobsSettings
+        self,
+        store: Store,
+        leases: Leases,
+        objects: Objects,
+        settings: JobsSettings,
+        *,
+        sweeps: bool = True,
     ) -> None:
+        """Without `sweeps` objects without a job stay. They may be another database's."""
         self._store, self._leases, self._objects = store, leases, objects
-        self._keep_s = settings.keep_hours * 3600
+        self._keep_s, self._sweeps = settings.keep_hours * 3600, sweeps
 
     async def run(self) -> None:
         swept_s = float("-inf")
@@ -51,8 +58,10 @@ class Housekeeping:
             except UnknownJob:
                 continue  # another replica was faster
             await self._objects.delete(prefix(job))
-        async for keys in self._objects.keys(JOBS):
-            named = {job_of(key) for key in keys}
+        if not self._sweeps:
+            return
+        async for names in self._objects.folders(JOBS):
+            named = {name for name in names if is_id(name, "job")}  # the rest is not ours
             known = await self._store.known_of(sorted(named))
             for job in named - known:
                 if created_s(job) < time.time() - orphan_after_s:

@@ -55,7 +55,9 @@ class SqlJournal:
         await self._leases.prolong(self._lease, duration_ms=duration_ms)
         known = [Segment(row.at, row.start_ms, row.end_ms) for row in rows]
         self._lengths_ms = {segment.index: segment.n_ms for segment in known}
-        self._n_told = sum(row.final is not None for row in rows)
+        # A segment that failed is told anew: this attempt may hear it.
+        told = [bool(row.final and row.answer) for row in rows]
+        self._n_told = told.index(False) if False in told else len(told)
         answers = {row.at: ANSWER.validate_json(row.answer) for row in rows if row.answer}
         self._done_ms = sum(self._lengths_ms[index] for index in answers)
         return Before(segments=known, is_all=file.is_planned, answers=answers)

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from deployments.database.tables import secrets
 
+STORAGE = "storage"  # no secret: the name of this database, which its storage bears
 LINKS = "result_links"  # signs the links to transcripts
 
 

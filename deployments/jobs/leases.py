@@ -100,7 +100,9 @@ class Leases:
     ) -> None:
         """Writes the answers and the final texts of some segments. Raises LeaseLost."""
         async with self._engine.begin() as connection:
-            await self._fenced(connection, lease, values)
+            # What has made progress has not failed: only attempts in vain count together.
+            progress = {"n_failures": 0} if answers else {}
+            await self._fenced(connection, lease, {**progress, **values})
             for column, found in (("answer", answers), ("final", finals)):
                 if found:
                     written = (
@@ -142,9 +144,13 @@ class Leases:
     async def expire(self) -> None:
         """Fails the files that have waited longer than their job allows."""
         late = sa.select(jobs.c.id).where(jobs.c.expires_s < now_s(), jobs.c.state.not_in(ENDED))
+        late_files = sa.and_(
+            files.c.job.in_(late), files.c.state == QUEUED, files.c.started_s.is_(None)
+        )
+        rows = sa.select(files.c.job).where(late_files).order_by(files.c.job, files.c.number)
         expired = (
             sa.update(files)
-            .where(files.c.job.in_(late), files.c.state == QUEUED, files.c.started_s.is_(None))
+            .where(late_files)
             .values(
                 state=FAILED,
                 error_code="expired",
@@ -154,7 +160,8 @@ class Leases:
             .returning(files.c.job)
         )
         async with self._engine.begin() as connection:
-            for job in set((await connection.execute(expired)).scalars()):
+            await connection.execute(rows.with_for_update())  # in one order: no deadlock
+            for job in sorted(set((await connection.execute(expired)).scalars())):
                 await settle(connection, job)
 
     async def _end(self, lease: Lease, values: dict[str, Any]) -> None:

@@ -94,7 +94,9 @@ class Outbox:
             "took_ms": outcome.took_ms,
         }
         async with self._engine.begin() as connection:
-            mine = sa.update(deliveries).where(deliveries.c.id == delivery.id)
+            mine = sa.update(deliveries).where(
+                deliveries.c.id == delivery.id, deliveries.c.n_attempts == delivery.n_attempts
+            )  # a later attempt, or a replay, knows better
             await connection.execute(mine.values(state=state, next_s=now_s() + pause_s))
             await connection.execute(sa.insert(attempts).values(attempt))
 

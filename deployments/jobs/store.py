@@ -21,6 +21,7 @@ from deployments.core.jobs.model import (
     Json,
     NewJob,
     Query,
+    is_id,
 )
 from deployments.core.types import TranscribeOptions
 from deployments.database.connection import now_s
@@ -114,6 +115,8 @@ class Store:
         async with self._engine.begin() as connection:
             await _find(connection, job, owner)
             still_open = sa.and_(files.c.job == job, files.c.state.in_(OPEN))
+            rows = sa.select(files.c.number).where(still_open).order_by(files.c.number)
+            await connection.execute(rows.with_for_update())  # in one order: no deadlock
             await connection.execute(
                 sa.update(files).where(still_open).values(state=CANCELED, finished_s=now_s())
             )
@@ -153,6 +156,11 @@ class Store:
         async with self._engine.begin() as connection:
             return (await connection.execute(chosen)).scalars().all()
 
+    async def has_jobs(self) -> bool:
+        async with self._engine.begin() as connection:
+            found = await connection.execute(sa.select(jobs.c.id).limit(1))
+            return found.first() is not None
+
     async def known_of(self, found: Sequence[str]) -> set[str]:
         """Those of the ids that are jobs."""
         chosen = sa.select(jobs.c.id).where(jobs.c.id.in_(found))
@@ -176,6 +184,9 @@ class Store:
         limit = self._max_waiting if job.max_waiting is None else job.max_waiting
         waiting = sa.select(sa.func.count()).select_from(files.join(jobs))
         waiting = waiting.where(jobs.c.owner == job.owner, files.c.state.in_(OPEN))
+        if connection.dialect.name == "postgresql":  # one by one, else all see the same number
+            lock = sa.func.pg_advisory_xact_lock(sa.func.hashtext(job.owner))
+            await connection.execute(sa.select(lock))
         n_waiting = (await connection.execute(waiting)).scalar_one()
         if n_waiting + len(job.files) > limit:
             raise LimitExceeded(f"{limit} files of jobs that wait", WAITING_RETRY_S)
@@ -243,6 +254,8 @@ def _position(cursor: str) -> tuple[float, str]:
     """What `_cursor` wrote. Raises BadRequest."""
     try:
         created_s, job = base64.urlsafe_b64decode(cursor.encode()).decode().split(" ")
+        if not is_id(job, "job"):
+            raise ValueError(job)
         return float(created_s), job
     except ValueError:
         raise BadRequest("after is no cursor of a list of jobs.", "after") from None

@@ -27,9 +27,11 @@ from deployments.core.errors import (
     Overloaded,
     StorageFailed,
     TimedOut,
+    UrlRefused,
 )
 from deployments.core.formats import detailed, to_json
-from deployments.core.jobs.objects import audio_key, result_key
+from deployments.core.jobs.objects import audio_key, prefix, result_key
+from deployments.core.segments import LOST
 from deployments.core.types import Done, TranscribeOptions, Transcript
 from deployments.core.wire import to_error_body
 from deployments.jobs.journal import SqlJournal
@@ -46,7 +48,9 @@ POLL_S = 0.3  # how often a worker looks for a file
 BEAT_S = 0.5  # how often it sees whether its job was canceled
 TROUBLE_PAUSE_S = 2.0  # after the database failed
 FIRST_RETRY_S, RETRY_FACTOR, LONGEST_RETRY_S = 5.0, 4.0, 600.0
-PASSES = (Overloaded, TimedOut, FetchFailed)  # such a failure may not come again
+STORAGE_PAUSE_S, OVERLOADED_PAUSE_S = 30.0, 15.0
+LOST_ATTEMPTS = 2  # for segments whose replicas died; then the transcript has a gap
+PASSES = (TimedOut, FetchFailed)  # such a failure may not come again
 JOURNAL_VERSION = 1  # counts up when the same recording would be cut or recognised otherwise
 
 
@@ -133,7 +137,8 @@ class Worker:
         while time.monotonic() < seen_s + self._settings.lease_s:
             await asyncio.sleep(BEAT_S)
             try:
-                await self._leases.prolong(lease)
+                async with asyncio.timeout(self._settings.lease_s):
+                    await self._leases.prolong(lease)
                 seen_s = time.monotonic()
             except LeaseLost:
                 return
@@ -152,6 +157,8 @@ class Worker:
             logger.info("File %s of %s is no longer this worker's.", lease.number, lease.job)
         except (Draining, StorageFailed) as error:
             await self._again(lease, error.retry_after_s, failed=False)
+        except Overloaded as error:
+            await self._overloaded(lease, error)
         except SQLAlchemyError as error:
             logger.warning("An attempt ended with the database: %s", error)
             await self._again(lease, TROUBLE_PAUSE_S, failed=False)
@@ -159,6 +166,9 @@ class Worker:
             await self._perhaps_again(lease, error)
         except AsrError as error:
             await self._fail(lease, error)
+        except OSError as error:  # the disk for temporary files is full, or fails
+            logger.warning("An attempt ended with a file: %s", error)
+            await self._again(lease, STORAGE_PAUSE_S, failed=False)
         except NoObject:
             await self._leases.fail(lease, "recording_lost", "The stored recording is gone.")
         except Exception:
@@ -175,13 +185,31 @@ class Worker:
             wait_s = min(FIRST_RETRY_S * RETRY_FACTOR**lease.n_failures, LONGEST_RETRY_S)
             await self._again(lease, wait_s, failed=True)
 
-    async def _again(self, lease: Lease, wait_s: float, *, failed: bool) -> None:
+    async def _overloaded(self, lease: Lease, error: Overloaded) -> None:
+        """Counts as a failure only where the stages run, so that the file may be the reason."""
         try:
-            await self._leases.give_back(lease, wait_s=wait_s, failed=failed)
-        except LeaseLost:
-            pass
-        except Exception as error:  # the lease ends by itself
-            logger.warning("A file could not be given back: %s", error)
+            runs = await self._has_room()
+        except AsrError:
+            runs = False
+        if runs:
+            await self._perhaps_again(lease, error)
+        else:
+            await self._again(lease, max(error.retry_after_s, OVERLOADED_PAUSE_S), failed=False)
+
+    async def _again(self, lease: Lease, wait_s: float, *, failed: bool) -> None:
+        """Gives the file back, as soon as the database can be reached.
+
+        A lease that only lapsed would count as the death of its worker.
+        """
+        while True:
+            try:
+                await self._leases.give_back(lease, wait_s=wait_s, failed=failed)
+                return
+            except LeaseLost:
+                return
+            except Exception as error:
+                logger.warning("A file could not be given back yet: %s", error)
+                await asyncio.sleep(TROUBLE_PAUSE_S)
 
     async def _fail(self, lease: Lease, error: AsrError) -> None:
         _, _, body = to_error_body(error)
@@ -208,18 +236,35 @@ class Worker:
                     if isinstance(event, Done):
                         transcript = event.transcript
         assert transcript is not None
+        lost = any(segment.error == LOST for segment in transcript.segments)
+        if lost and lease.n_failures < LOST_ATTEMPTS:
+            raise Overloaded(FIRST_RETRY_S)  # the next attempt sends these segments alone
         result = to_json(detailed(transcript)).encode()
         await self._leases.prolong(lease)  # an overtaken worker writes no result
         await self._objects.put(result_key(lease.job, lease.number), result)
+        await self._keep_or_remove(lease)
         if self._charge is not None and row.owner:
             await self._charge(lease.job, lease.number, row.owner, transcript.duration_ms)
+
+    async def _keep_or_remove(self, lease: Lease) -> None:
+        """Removes what was written for a job that was deleted meanwhile. Raises LeaseLost."""
+        try:
+            await self._leases.prolong(lease)
+        except LeaseLost:
+            if lease.job not in await self._store.known_of([lease.job]):
+                await self._objects.delete(prefix(lease.job))
+            raise
 
     async def _fetched(self, lease: Lease, url: str) -> tuple[str, str]:
         """Stores what the URL names. A later attempt, and who listens, read it from there."""
         if self._fetch is None:
             raise FetchFailed("URLs are not fetched here any more.")
         key = audio_key(lease.job, lease.number)
-        with await self._fetch(url) as file:
+        try:
+            fetched = await self._fetch(url)
+        except UrlRefused as error:  # its text was good: the name may only be missing for now
+            raise FetchFailed(error.message) from None
+        with fetched as file:
             sha256 = await asyncio.to_thread(_sha256, file)
             await self._objects.put_file(key, file)
             n_bytes = file.seek(0, 2)

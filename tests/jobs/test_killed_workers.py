@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.material.marked import marked_folder
 from benchmarks.material.synthetic_audio import voice
 from deployments.core.types import (
     Transcript,
@@ -19,7 +20,6 @@ from deployments.core.types import (
 from deployments.engines.ct_transformer.engine import CtTransformer
 from deployments.engines.paraformer.engine import Paraformer
 from deployments.jobs.leases import Leases
-from deployments.objects import folder_objects
 from tests.jobs.conftest import opened
 from tests.jobs.working import (
     Counting,
@@ -43,7 +43,7 @@ def test_a_job_whose_workers_are_killed_at_any_write_ends_as_an_undisturbed_one(
     audio, rng = voice(21_000, seed=seed), random.Random(seed)
 
     async def run() -> tuple[Transcript, Transcript, int, int]:
-        objects = folder_objects(tmp_path / "objects")
+        objects = marked_folder(tmp_path / "objects")
         counting, n_deaths = Counting(paraformer), 0
         async with opened(url) as engine:
             first = await submitted(engine, objects, audio)

@@ -154,3 +154,19 @@ def test_a_file_that_has_not_begun_in_time_expires(in_database: Run) -> None:
         return file.state, file.error_code, (await store.find(patient.id, ""))[0].state
 
     assert in_database(work) == ("failed", "expired", "queued")
+
+
+def test_an_attempt_that_made_progress_is_no_failure(in_database: Run) -> None:
+    async def work(engine: AsyncEngine) -> list[int]:
+        await submitted(engine)
+        dead, counts = Leases(engine, "dead", lease_s=0.0), []
+        for index in range(4):
+            lease = await taken(dead)
+            counts.append(lease.n_failures)
+            await dead.plan(lease, [{"index": index, "start_ms": 0, "end_ms": 1}], is_all=False)
+            if index < 2:
+                await dead.keep(lease, {index: "{}"}, {})
+            await asyncio.sleep(0.01)
+        return counts
+
+    assert in_database(work) == [0, 1, 1, 2]  # the last two attempts kept nothing

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.material.marked import marked_folder
 from benchmarks.material.synthetic_audio import voice
 from deployments.core.errors import InvalidAudio
-from deployments.core.jobs.model import Json, new_id
-from deployments.core.jobs.objects import audio_key
+from deployments.core.jobs.model import Json
 from deployments.core.types import (
     Audio,
     Hints,
@@ -20,11 +21,9 @@ from deployments.core.types import (
 )
 from deployments.engines.ct_transformer.engine import CtTransformer
 from deployments.engines.paraformer.engine import Paraformer
-from deployments.jobs.housekeeping import Housekeeping
 from deployments.jobs.leases import Leases
-from deployments.jobs.store import Store, file_of
-from deployments.objects import folder_objects
-from deployments.service_settings import JobsSettings
+from deployments.jobs.store import Store
+from deployments.request.calls import ReplicaDied
 from tests.jobs.conftest import opened
 from tests.jobs.working import (
     SPANS,
@@ -47,7 +46,7 @@ def test_known_answers_are_not_recognised_again(
     audio = voice(21_000, seed=3)
 
     async def run() -> tuple[int, int]:
-        objects, counting = folder_objects(tmp_path / "objects"), Counting(paraformer)
+        objects, counting = marked_folder(tmp_path / "objects"), Counting(paraformer)
         async with opened(f"sqlite:///{tmp_path / 'state.db'}") as engine:
             job = await submitted(engine, objects, audio)
             calls = InProcessCalls(lambda _: SPANS, counting, punctuator.punctuate, ONE_REPLICA)
@@ -71,7 +70,7 @@ def test_another_model_begins_anew(tmp_path: Path) -> None:
     audio = voice(21_000, seed=3)
 
     async def run() -> list[str]:
-        objects = folder_objects(tmp_path / "objects")
+        objects = marked_folder(tmp_path / "objects")
         async with opened(f"sqlite:///{tmp_path / 'state.db'}") as engine:
             job = await submitted(engine, objects, audio)
             old = InProcessCalls(lambda _: SPANS, echo, unmarked, ONE_REPLICA)
@@ -101,7 +100,7 @@ def test_a_recording_that_cannot_be_read_ends_with_its_reason(
     monkeypatch.setattr("deployments.request.router.decode", broken)
 
     async def run() -> Json:
-        objects = folder_objects(tmp_path / "objects")
+        objects = marked_folder(tmp_path / "objects")
         async with opened(f"sqlite:///{tmp_path / 'state.db'}") as engine:
             job = await submitted(engine, objects, voice(3000, seed=1))
             calls = InProcessCalls(lambda _: SPANS, echo, unmarked, ONE_REPLICA)
@@ -133,7 +132,7 @@ def test_a_canceled_job_frees_the_pools_within_a_second(tmp_path: Path) -> None:
                 cancelled.set()
 
     async def run() -> float:
-        objects = folder_objects(tmp_path / "objects")
+        objects = marked_folder(tmp_path / "objects")
         async with opened(f"sqlite:///{tmp_path / 'state.db'}") as engine:
             job = await submitted(engine, objects, voice(3000, seed=1))
             calls = Slow(lambda _: SPANS[:1], echo, unmarked, ONE_REPLICA)
@@ -159,7 +158,7 @@ def test_a_job_goes_on_when_its_storage_is_back(tmp_path: Path, goes: str) -> No
     folder, away = tmp_path / "objects", tmp_path / "away"
 
     async def run() -> tuple[str, int]:
-        objects = folder_objects(folder)
+        objects = marked_folder(folder)
         async with opened(f"sqlite:///{tmp_path / 'state.db'}") as engine:
             job = await submitted(engine, objects, voice(21_000, seed=1))
 
@@ -189,37 +188,30 @@ def test_a_job_goes_on_when_its_storage_is_back(tmp_path: Path, goes: str) -> No
     assert asyncio.run(run()) == ("completed", 0)
 
 
-def test_what_a_crash_leaves_is_swept_away_and_nothing_else(tmp_path: Path) -> None:
-    async def run() -> list[str]:
-        objects = folder_objects(tmp_path / "objects")
+def test_segments_whose_replicas_died_are_tried_in_another_attempt(tmp_path: Path) -> None:
+    deaths = Counter[int]()
+
+    class Dying(InProcessCalls):
+        async def recognise(self, pool: str, replica: str, samples: Audio, *more: Any) -> Any:
+            """A pool that dies with its first six chunks."""
+            deaths[0] += 1
+            if deaths[0] <= 6:
+                raise ReplicaDied("gone", replica)
+            return await super().recognise(pool, replica, samples, *more)
+
+    async def run() -> tuple[str, list[str | None]]:
+        objects = marked_folder(tmp_path / "objects")
         async with opened(f"sqlite:///{tmp_path / 'state.db'}") as engine:
-            kept = await submitted(engine, objects, voice(1000, seed=1))
-            orphan = new_id("job")
-            await objects.put(audio_key(orphan, 0), b"left behind")
-            store, leases = Store(engine, max_waiting=9), Leases(engine, "w", lease_s=9)
-            house = Housekeeping(store, leases, objects, JobsSettings())
-            await house.sweep()
-            young = [key async for page in objects.keys("jobs") for key in page]
-            await house.sweep(orphan_after_s=-1.0)
-            left = [key async for page in objects.keys("jobs") for key in page]
-            assert len(young) == 2  # an upload may be under way
-            assert file_of(await store.find(kept, None), 0).object_key == left[0]
-            return left
+            job = await submitted(engine, objects, voice(21_000, seed=1))
+            calls = Dying(lambda _: SPANS[:1], other, unmarked, ONE_REPLICA)
+            working = worker_on(engine, Leases(engine, "w", lease_s=60), objects, calls)
+            state: list[Json] = []
 
-    assert len(asyncio.run(run())) == 1
+            async def until() -> None:
+                state.append(await ended(engine, job))
 
+            await worked(working, until)
+            segments = (await transcript_of(objects, job)).segments
+            return state[0]["state"], [segment.error for segment in segments]
 
-def test_a_job_is_removed_when_its_time_is_over(tmp_path: Path) -> None:
-    async def run() -> tuple[set[str], list[str]]:
-        objects = folder_objects(tmp_path / "objects")
-        async with opened(f"sqlite:///{tmp_path / 'state.db'}") as engine:
-            job = await submitted(engine, objects, voice(1000, seed=1))
-            store, leases = Store(engine, max_waiting=9), Leases(engine, "w", lease_s=9)
-            await store.cancel(job, None)
-            await asyncio.sleep(0.05)
-            await Housekeeping(store, leases, objects, JobsSettings(keep_hours=1e-6)).sweep()
-            left = [key async for page in objects.keys("jobs") for key in page]
-            return await store.known_of([job]), left
-
-    assert asyncio.run(run()) == (set(), [])
-    assert list((tmp_path / "objects").rglob("job_*")) == []
+    assert asyncio.run(run()) == ("completed", [None])

@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from deployments.api import warned
 from deployments.api.body import json_object
+from deployments.api.doors.door import who
 from deployments.api.failures import as_asr_error
 from deployments.api.form import job_options, unknown
 from deployments.api.jobs.dashscope_json import (
@@ -59,7 +60,7 @@ NO_EFFECT = {
     "audio_event_detection_enabled": "events are not told",
 }
 
-Accept = Callable[[JobForm, str, str | None], Awaitable[tuple[Json, bool]]]
+Accept = Callable[[JobForm, str, str | None, int | None], Awaitable[tuple[Json, bool]]]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -86,7 +87,8 @@ class TaskFront:
         key = request.headers.get("idempotency-key")
         check_idempotency_key(key)
         form = task_form(await json_object(request), self._engine, self._fetch, self._settings)
-        job, _ = await self._accept(form, owner_of(request), key)
+        caller = who(request)
+        job, _ = await self._accept(form, caller.id, key, caller.max_waiting_files)
         return JSONResponse(submitted_json(job), headers=warned.header(form.without_effect))
 
     async def get(self, request: Request) -> Response:

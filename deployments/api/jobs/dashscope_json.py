@@ -154,7 +154,8 @@ def transcription_json(transcript: Transcript, file: Json, channel: int) -> Json
 
 
 def channel_of(job: Json) -> int:
-    return int(job["metadata"].get(LABEL, {}).get("channel_id", 0))
+    channel = _label(job).get("channel_id", 0)
+    return channel if isinstance(channel, int) else 0
 
 
 def task_query(params: Mapping[str, str]) -> TaskQuery:
@@ -180,13 +181,19 @@ def check_model(name: object, served: str) -> str:
     return name
 
 
+def _label(job: Json) -> Json:
+    """What this API has noted on a job. A job of our own API may have anything there."""
+    found = job["metadata"].get(LABEL)
+    return found if isinstance(found, dict) else {}
+
+
 def _status(job: Json) -> str:
     return task_status(job["state"], [file["state"] for file in job["files"]])
 
 
 def _warnings(job: Json) -> Json:
     """What the client asked for in vain. DashScope has no such field, and no client stumbles."""
-    warnings = job["metadata"].get(LABEL, {}).get("warnings")
+    warnings = _label(job).get("warnings")
     return {"warnings": warnings} if warnings else {}
 
 
@@ -206,7 +213,7 @@ def _file_url(file: Json) -> str:
 
 
 def _listed(job: Json, served: str) -> Json:
-    model = job["metadata"].get(LABEL, {}).get("model", served)
+    model = _label(job).get("model", served)
     listed = {
         "task_id": job["id"],
         "status": _status(job),

@@ -31,7 +31,7 @@ from deployments.api.jobs.requests import (
     query_of,
 )
 from deployments.config import Limits
-from deployments.core.errors import AsrError, BadRequest, JobsOff, TimedOut
+from deployments.core.errors import AsrError, BadRequest, JobsOff, LimitExceeded, TimedOut
 from deployments.core.jobs.model import NAME_CHARS, Json, NewFile, NewJob, new_id
 from deployments.core.jobs.objects import audio_key, prefix
 from deployments.core.types import EngineInfo
@@ -81,26 +81,34 @@ class JobFront:
     async def accept(
         self, form: JobForm, owner: str, key: str | None, max_waiting: int | None = None
     ) -> tuple[Json, bool]:
-        """Stores the recording and then the job. A job that is not new leaves no object."""
+        """Stores the recording and then the job. A job that is not new leaves no object.
+
+        Where the answer is lost, the job may be there. So its object stays, until the sweep finds
+        that there is no job.
+        """
         name = new_id("job")
         try:
             files = await self._stored(name, form)
-            new = NewJob(
-                id=name,
-                files=files,
-                options=form.options,
-                body_hash=body_hash(form, files),
-                owner=owner,
-                name=form.name or files[0].name,
-                labels=form.labels,
-                webhook_url=form.webhook,
-                priority=form.priority,
-                expires_after_s=form.expires_after_s,
-                idempotency_key=key,
-                max_waiting=max_waiting,
-            )
-            job, is_new = await called(self._jobs.submit.remote(new))
         except BaseException:
+            await asyncio.shield(self._forget(name))
+            raise
+        new = NewJob(
+            id=name,
+            files=files,
+            options=form.options,
+            body_hash=body_hash(form, files),
+            owner=owner,
+            name=form.name or files[0].name,
+            labels=form.labels,
+            webhook_url=form.webhook,
+            priority=form.priority,
+            expires_after_s=form.expires_after_s,
+            idempotency_key=key,
+            max_waiting=max_waiting,
+        )
+        try:
+            job, is_new = await called(self._jobs.submit.remote(new))
+        except (BadRequest, LimitExceeded):
             await asyncio.shield(self._forget(name))
             raise
         if not is_new:
@@ -117,7 +125,7 @@ class JobFront:
 
     async def rename(self, request: Request) -> Response:
         name = (await json_object(request)).get("name")
-        if not isinstance(name, str) or not 0 < len(name.strip()) <= NAME_CHARS:
+        if not isinstance(name, str) or "\0" in name or not 0 < len(name.strip()) <= NAME_CHARS:
             raise BadRequest(f"name is a text of 1 to {NAME_CHARS} characters.", "name")
         return JSONResponse(await called(self._jobs.rename.remote(*named(request), name.strip())))
 

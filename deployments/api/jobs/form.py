@@ -74,7 +74,7 @@ async def read_job_form(
             file_name=_file_name(file),
             urls=urls,
             options=options,
-            name=text(fields, "name")[:NAME_CHARS],
+            name=text(fields, "name").replace("\0", "")[:NAME_CHARS],
             webhook=_webhook(fields, fetch, settings),
             labels=_labels(fields),
             priority=_priority(fields),
@@ -126,7 +126,8 @@ def _urls(fields: FormData) -> tuple[str, ...]:
 
 def _file_name(file: object) -> str:
     name = file.filename if isinstance(file, UploadFile) else ""
-    return (name or "recording").replace("\\", "/").rpartition("/")[2][:NAME_CHARS]
+    name = (name or "recording").replace("\0", "").replace("\\", "/").rpartition("/")[2]
+    return name[:NAME_CHARS] or "recording"
 
 
 def _webhook(fields: FormData, fetch: Fetch, settings: JobsSettings) -> str | None:
@@ -147,6 +148,7 @@ def _labels(fields: FormData) -> dict[str, Any]:
     sent = text(fields, "metadata")
     try:
         found = json.loads(sent or "{}")
+        json.dumps(found, allow_nan=False, ensure_ascii=False).encode()  # it is shown again later
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or len(sent) > MAX_METADATA_CHARS:

@@ -12,14 +12,15 @@ from ray.exceptions import RayTaskError
 from starlette.requests import Request
 
 from deployments.api.jobs.form import JobForm
-from deployments.core.errors import AsrError, BadRequest
-from deployments.core.jobs.model import NAME_CHARS, STATES, Json, NewFile, Query, State
+from deployments.core.errors import AsrError, BadRequest, UnknownJob
+from deployments.core.jobs.model import NAME_CHARS, STATES, Json, NewFile, Query, State, is_id
 
 T = TypeVar("T")
 
 CALL_TIMEOUT_S = 60.0
 MAX_LIMIT = 100
-MAX_EDITS = 100_000
+MAX_EDITS, MAX_EDIT_CHARS = 100_000, 10_000
+ID_CHARS = 40  # shown of what is no id
 
 
 async def called(work: Awaitable[T]) -> T:
@@ -41,7 +42,7 @@ def query_of(request: Request) -> Query:
     """Raises BadRequest."""
     params = request.query_params
     limit = params.get("limit", "20")
-    if not limit.isdigit() or not 0 < int(limit) <= MAX_LIMIT:
+    if not (limit.isascii() and limit.isdigit() and 0 < int(limit[:9]) <= MAX_LIMIT):
         raise BadRequest(f"limit is a number from 1 to {MAX_LIMIT}.", "limit")
     asked = [state for state in params.get("state", "").split(",") if state]
     if any(state not in STATES for state in asked):
@@ -68,9 +69,14 @@ def checked_edits(body: Json) -> Json:
     """The edited texts by segment. Raises BadRequest."""
     found: Json = body.get("segments", {})
     is_whole = isinstance(found, dict) and len(found) <= MAX_EDITS
-    if not is_whole or not all(i.isdecimal() and isinstance(t, str) for i, t in found.items()):
+    if not is_whole or not all(_is_edit(index, text) for index, text in found.items()):
         raise BadRequest("segments is an object of texts by the index of a segment.", "segments")
     return found
+
+
+def _is_edit(index: str, text: object) -> bool:
+    is_number = index.isascii() and index.isdecimal() and len(index) < 10
+    return is_number and isinstance(text, str) and len(text) <= MAX_EDIT_CHARS
 
 
 def _time(sent: str | None, name: str) -> float | None:
@@ -81,7 +87,11 @@ def _time(sent: str | None, name: str) -> float | None:
 
 
 def named(request: Request) -> tuple[str, str]:
-    return request.path_params["job"], owner_of(request)
+    """The job of the path and its owner. Raises UnknownJob for what is no id."""
+    job = str(request.path_params["job"])
+    if not is_id(job, "job"):
+        raise UnknownJob(job[:ID_CHARS])
+    return job, owner_of(request)
 
 
 def name_of(url: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import time
 from dataclasses import dataclass, field
 from secrets import token_bytes
@@ -13,6 +14,7 @@ from deployments.core.types import TranscribeOptions
 Json: TypeAlias = dict[str, Any]
 State: TypeAlias = Literal["queued", "processing", "completed", "failed", "canceled"]
 
+ID = re.compile(r"[a-z]+_[0-9a-v]{24}")
 NAME_CHARS = 200
 KEY_CHARS = 255  # of an Idempotency-Key, whose length the draft standard leaves open
 
@@ -71,6 +73,11 @@ def new_id(kind: str) -> str:
     stamp = (time.time_ns() // 1_000_000).to_bytes(6, "big")
     text = base64.b32hexencode(stamp + token_bytes(9)).decode("ascii")
     return f"{kind}_{text.lower()}"
+
+
+def is_id(name: str, kind: str) -> bool:
+    """Whether the text has the form of an id of `new_id`."""
+    return ID.fullmatch(name) is not None and name.startswith(f"{kind}_")
 
 
 def created_s(name: str) -> float:

@@ -21,8 +21,3 @@ def peaks_key(job: str, number: int) -> str:
 def result_key(job: str, number: int) -> str:
     """The transcript, as `detailed_json` has it."""
     return f"{prefix(job)}/{number}/result.json"
-
-
-def job_of(key: str) -> str:
-    """The job that an object belongs to."""
-    return key.split("/")[1]

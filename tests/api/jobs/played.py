@@ -139,6 +139,7 @@ class Played:
         engine = connect(f"sqlite:///{self._storage.data_dir / 'state.db'}")
         await migrate(engine)
         objects = open_objects(self._storage)
+        await objects.mark("played", is_new=True)
         worker = self._worker(engine, objects)
         working = asyncio.ensure_future(worker.run())
         jobs = Handle(PlayedJobs(engine, objects, self._settings))

@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.routing import Route
 
 from benchmarks.machine import free_port
+from benchmarks.material.marked import marked_folder
 from deployments.api.ingress import Front, create_app
 from deployments.api.jobs.endpoints import job_routes
 from deployments.config import Limits
@@ -34,7 +35,7 @@ from deployments.jobs.journal import shown
 from deployments.jobs.leases import Lease, LeaseLost, Leases
 from deployments.jobs.outbox import Outbox
 from deployments.jobs.store import Store, file_of
-from deployments.objects import Objects, folder_objects
+from deployments.objects import Objects
 from deployments.service_settings import Fetch, JobsSettings, Storage
 from tests.clients.fakes import ENGINE, FakeHandle, FakeRouter, as_ray_raises
 from tests.core.transcripts import PARAFORMER
@@ -211,7 +212,7 @@ class JobService:
         self._loop = asyncio.get_running_loop()
         engine = connect(f"sqlite+aiosqlite:///{self._folder / 'rows.sqlite'}")
         await migrate(engine)
-        objects = folder_objects(self._folder / "objects")
+        objects = marked_folder(self._folder / "objects")
         jobs = Jobs.__new__(LocalJobs)
         await LocalJobs.__init__(jobs, engine, objects)
         self.handle = JobsHandle(jobs, self._loop)

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import srt as srt_parser
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from deployments.core.formats import FORMATS
@@ -90,6 +90,8 @@ def test_new_marks_change_no_time(segment: TranscriptSegment, mark: str) -> None
 def test_words_around_a_new_one_keep_their_times(
     segment: TranscriptSegment, data: st.DataObject
 ) -> None:
+    # Of words that are the same, nobody can say which of them a person has kept.
+    assume(len({word.text.lower() for word in segment.words}) == len(segment.words))
     at = data.draw(st.integers(0, len(segment.words)))
     before, after = segment.words[:at], segment.words[at:]
     text = f"{join_words(before)} 新 {join_words(after)}"

@@ -17,7 +17,8 @@ import httpx
 import pytest
 
 from benchmarks.machine import free_port
-from deployments.objects import Objects, bucket_objects, folder_objects
+from benchmarks.material.marked import marked_folder
+from deployments.objects import Objects, bucket_objects
 
 T = TypeVar("T")
 
@@ -84,12 +85,12 @@ KINDS = ["folder", pytest.param("s3", marks=[NO_MOTO, pytest.mark.slow])]
 @pytest.fixture(params=KINDS)
 def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
     if request.param == "folder":
-        return folder_objects(tmp_path / "objects")
+        return marked_folder(tmp_path / "objects")
     name = f"bucket-{next(NUMBERS)}"
     make_bucket(request.getfixturevalue("s3_server"), name)
     of_url: Callable[[str], Objects] = request.getfixturevalue("bucket")
     made = of_url(f"s3://{name}/some/prefix")
-    run(made.mark())
+    assert run(made.mark("this", is_new=True))
     return made
 
 

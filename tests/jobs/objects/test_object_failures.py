@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
+from benchmarks.material.marked import marked_folder
 from deployments.core.errors import StorageFailed
 from deployments.objects import (
     PIECE_BYTES,
     STORES,
     Objects,
     bucket_objects,
-    folder_objects,
     open_objects,
 )
 from deployments.service_settings import Storage
@@ -28,7 +28,7 @@ from tests.jobs.objects.stores import KEY, KEYS, NO_MOTO, keys_of, make_bucket, 
 
 
 def test_a_key_below_an_object_cannot_be_stored_in_a_folder(tmp_path: Path) -> None:
-    objects = folder_objects(tmp_path)
+    objects = marked_folder(tmp_path)
     run(objects.put("jobs", b"a file where a folder should be"))
 
     with pytest.raises(StorageFailed):
@@ -39,10 +39,10 @@ FULL = """
 import asyncio, io, signal, resource, sys
 from pathlib import Path
 from deployments.core.errors import StorageFailed
-from deployments.objects import folder_objects
+from benchmarks.material.marked import marked_folder
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
-objects = folder_objects(Path(sys.argv[1]))
+objects = marked_folder(Path(sys.argv[1]))
 for work in (objects.put("jobs/a", bytes(2_000_000)),
              objects.put_file("jobs/b", io.BytesIO(bytes(20_000_000)))):
     try:
@@ -62,12 +62,12 @@ def test_a_disk_that_takes_no_more_is_told_and_leaves_no_half_object(tmp_path: P
     )
 
     assert ran.stdout.split() == ["30.0", "30.0"]
-    assert run(keys_of(folder_objects(folder), "jobs")) == set()
+    assert run(keys_of(marked_folder(folder), "jobs")) == set()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:
-    objects = folder_objects(tmp_path / "objects")
+    objects = marked_folder(tmp_path / "objects")
     (tmp_path / "objects").chmod(0o500)
 
     with pytest.raises(StorageFailed):
@@ -126,6 +126,7 @@ def test_another_url_names_no_objects(url: str) -> None:
 
 def test_the_configuration_says_where_objects_are(tmp_path: Path) -> None:
     objects = open_objects(Storage(data_dir=tmp_path))
+    run(objects.mark("this", is_new=True))
 
     run(objects.put(KEY, b"sound"))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.material.marked import marked_folder
 from deployments.config import Limits
 from deployments.core.errors import (
     AsrError,
@@ -18,7 +19,7 @@ from deployments.core.errors import (
     UploadTooLarge,
 )
 from deployments.jobs.sources import Sources
-from deployments.objects import Objects, folder_objects
+from deployments.objects import Objects
 from deployments.service_settings import Fetch
 
 URL = "s3://calls/2026/monday.wav"
@@ -39,7 +40,7 @@ class _Slow:
 
 @pytest.fixture
 def bucket(tmp_path: Path) -> Objects:
-    objects = folder_objects(tmp_path)
+    objects = marked_folder(tmp_path)
     asyncio.run(objects.put("2026/monday.wav", b"sound"))
     asyncio.run(objects.put("empty.wav", b""))
     return objects
