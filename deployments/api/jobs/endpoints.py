@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -34,7 +35,8 @@ from deployments.config import Limits
 from deployments.core.errors import AsrError, BadRequest, JobsOff, LimitExceeded, TimedOut
 from deployments.core.jobs.model import NAME_CHARS, Json, NewFile, NewJob, new_id
 from deployments.core.jobs.objects import audio_key, prefix
-from deployments.core.types import EngineInfo
+from deployments.core.media.announced import announced_ms
+from deployments.core.types import EngineInfo, Upload
 from deployments.objects import Objects, open_objects
 from deployments.service_settings import Fetch, JobsSettings, Storage
 
@@ -44,6 +46,7 @@ T = TypeVar("T")
 
 PATH = "/v1/transcription-jobs"
 PING_S = 15.0
+HEAD_TIMEOUT_S = 3.0  # for the length of a recording, which only serves an estimate
 
 
 class JobFront:
@@ -185,7 +188,8 @@ class JobFront:
                 await self._objects.put(key, data.tobytes())
             else:
                 await self._objects.put_file(key, recording.file)
-            return (NewFile(form.file_name, None, key, data.nbytes, sha256),)
+            length_ms = await _announced_ms(data)
+            return (NewFile(form.file_name, None, key, data.nbytes, sha256, length_ms),)
 
     async def _forget(self, job: str) -> None:
         with suppress(AsrError):  # the sweep of the deployment finds the object later
@@ -229,6 +233,17 @@ async def _events(
         if waiting is not None:
             waiting.cancel()
         cancel()
+
+
+async def _announced_ms(data: Upload) -> int | None:
+    """The length that the head of the recording announces, if it can be told at once."""
+    stop = threading.Event()
+    try:
+        return await asyncio.wait_for(asyncio.to_thread(announced_ms, data, stop), HEAD_TIMEOUT_S)
+    except TimeoutError:
+        return None
+    finally:
+        stop.set()
 
 
 def job_routes(

@@ -37,6 +37,7 @@ class NewFile:
     object_key: str | None = None
     n_bytes: int | None = None
     sha256: str | None = None
+    duration_ms: int | None = None  # as its head announces; decoding tells the truth
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ MAX_RESYNCS = 1000
 NO_SOUND = "The recording has no sound: its length is zero."
 
 
-def _refuse(url: str, *_: object) -> None:
+def refuse_other_files(url: str, *_: object) -> None:
     """FFmpeg calls this to open any other file that the upload names."""
     raise InvalidAudio("The file refers to another file, which is not read.")
 
@@ -203,7 +203,7 @@ def decode(
             "r",
             format=kind.demuxer,
             metadata_errors="replace",  # tags in GBK are no reason to refuse the sound
-            io_open=_refuse,
+            io_open=refuse_other_files,
         ) as opened:
             track = _read(opened, kind, len(sound), channel, samples, stop)
         return samples.audio(), track
