@@ -17,6 +17,7 @@ from deployments.core.errors import BadRequest, Conflict, LimitExceeded, Unknown
 from deployments.core.jobs.model import (
     CANCELED,
     OPEN,
+    PROCESSING,
     QUEUED,
     Json,
     NewJob,
@@ -91,7 +92,11 @@ class Store:
         return [(row, mine[row.id]) for row in page], cursor
 
     async def ahead(self, file: Row) -> tuple[int, int | None]:
-        """The queued files before this queued one: how many, and their milliseconds if known."""
+        """The queued files before this one, and the milliseconds of audio that go before it.
+
+        None where the length of some file is not known. What is left of the files of other jobs
+        that are worked at counts too.
+        """
         order = (files.c.created_s, files.c.job, files.c.number)
         earlier = sa.tuple_(*order) < (file.created_s, file.job, file.number)
         before = sa.or_(
@@ -101,9 +106,14 @@ class Store:
         counted = sa.select(
             sa.func.count(), sa.func.sum(files.c.duration_ms), sa.func.count(files.c.duration_ms)
         ).where(files.c.state == QUEUED, before)
+        left = sa.select(sa.func.sum(files.c.duration_ms - files.c.done_ms)).where(
+            files.c.state == PROCESSING, files.c.job != file.job
+        )
         async with self._engine.begin() as connection:
             n_files, duration_ms, n_known = (await connection.execute(counted)).one()
-        return n_files, int(duration_ms or 0) if n_known == n_files else None
+            left_ms = (await connection.execute(left)).scalar()
+        ahead_ms = int(duration_ms or 0) + int(left_ms or 0)
+        return n_files, ahead_ms if n_known == n_files else None
 
     async def rename(self, job: str, owner: str | None, name: str) -> None:
         async with self._engine.begin() as connection:

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from deployments.core.errors import BadRequest, Conflict, LimitExceeded, UnknownJob
 from deployments.core.jobs.model import NewFile, NewJob, Query, new_id
 from deployments.core.types import Hints, TranscribeOptions
+from deployments.jobs.leases import Leases
 from deployments.jobs.store import OPTIONS, Store
 
 Run = Callable[[Any], Any]
@@ -164,3 +165,19 @@ def test_the_place_in_the_queue_counts_priorities_and_ages(in_database: Run) -> 
         return [(await store.ahead(file))[0] for _, of_job in found for file in of_job]
 
     assert in_database(work) == [0, 1, 2, 3]
+
+
+def test_the_audio_that_goes_before_counts_what_is_worked_at(in_database: Run) -> None:
+    hour = replace(FILE, duration_ms=3_600_000)
+    first, second, third = (job(files=(hour,)) for _ in range(3))
+
+    async def work(engine: AsyncEngine) -> Any:
+        store, leases = Store(engine, max_waiting=10), Leases(engine, "w", lease_s=60)
+        for one in (first, second, third):
+            await store.submit(one)
+        lease = await leases.take()
+        assert lease is not None
+        await leases.prolong(lease, done_ms=600_000)
+        return [await store.ahead((await store.find(one.id, ""))[1][0]) for one in (second, third)]
+
+    assert in_database(work) == [(0, 3_000_000), (1, 6_600_000)]
