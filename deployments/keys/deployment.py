@@ -113,12 +113,16 @@ class Keys:
 
     async def _run(self) -> None:
         """Reads the keys every second, and writes usage as it comes."""
-        while True:
+        task = asyncio.current_task()
+        assert task is not None
+        while not task.cancelling():  # `wait_for` of Python 3.11 may lose a cancellation
             began_s = time.monotonic()
             try:
                 await self._read()
                 self._failure = ""
-                while (left_s := began_s + READ_S - time.monotonic()) > 0:
+                while not task.cancelling() and (
+                    (left_s := began_s + READ_S - time.monotonic()) > 0
+                ):
                     await self._write()
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self._is_used.wait(), left_s)

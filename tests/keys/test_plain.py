@@ -9,9 +9,10 @@ import pytest
 
 from deployments.keys.plain import VARIABLE, from_environment, from_file
 from deployments.keys.records import SCOPES, KeyLimits
-from deployments.keys.secrets import hash_of, id_of, new_id, new_key
+from deployments.keys.secrets import hash_of, id_of
+from tests.api.doors.house import some_key
 
-ONE, OTHER = new_key(new_id()), new_key(new_id())
+(_, ONE), (_, OTHER) = some_key("tom"), some_key("ann")
 
 
 def file_of(folder: Path, *lines: str, mode: int = 0o600) -> Path:

@@ -125,7 +125,9 @@ class Keyring:
 
     async def _tell(self) -> None:
         """Tells what is open and hears which keys there are, every two seconds and for charges."""
-        while True:
+        task = asyncio.current_task()
+        assert task is not None
+        while not task.cancelling():  # `wait_for` of Python 3.11 may lose a cancellation
             try:
                 await self._tell_once()
             except Exception as error:  # whatever it is: requests under way must be told of

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,6 @@ from deployments.api.doors.door import Door
 from deployments.api.ingress import Front, create_app
 from deployments.config import Limits
 from deployments.keys.deployment import Keys
-from deployments.keys.secrets import id_of, new_id, new_key
 from deployments.service_settings import KeysSettings, Storage
 from tests.clients.fakes import ENGINE, FakeHandle, FakeRouter
 
@@ -74,10 +75,11 @@ async def house(
     await keys.close()
 
 
-def some_key() -> tuple[str, str]:
-    """The id of a new key, and the key."""
-    key = new_key(new_id())
-    return str(id_of(key)), key
+def some_key(name: str) -> tuple[str, str]:
+    """The id of a key, and the key: the same in every process, for the names of tests."""
+    digest = sha256(name.encode())
+    id = digest.hexdigest()[:12]
+    return id, f"sk-pc-{id}-{urlsafe_b64encode(digest.digest()).decode().rstrip('=')}"
 
 
 def upload(n_bytes: int = 10) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from deployments.config import Limits
 from tests.api.doors.house import PATH, House, house, some_key, upload
 from tests.clients.fakes import ENGINE, FakeHandle, FakeRouter
 
-ID, KEY = some_key()
-OTHER_KEY = some_key()[1]
+ID, KEY = some_key("tom")
+OTHER_KEY = some_key("ann")[1]
 LONG = [(b"content-length", b"500000000"), (b"content-type", b"multipart/form-data; boundary=b")]
 OPEN = ["/healthz", "/readyz", "/openapi.json", "/v1/session"]
 CLOSED = [("GET", "/v1/models"), ("POST", PATH), ("GET", "/v1/usage"), ("GET", "/anything")]

@@ -12,8 +12,8 @@ import pytest
 
 from tests.api.doors.house import PATH, House, house, some_key, upload
 
-ID, KEY = some_key()
-OTHER_ID, OTHER_KEY = some_key()
+ID, KEY = some_key("tom")
+OTHER_ID, OTHER_KEY = some_key("ann")
 HEARD_S = 8.51  # what the fake router hears in ten bytes
 
 

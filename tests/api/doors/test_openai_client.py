@@ -11,8 +11,8 @@ import pytest
 
 from tests.api.doors.house import HERE, house, some_key
 
-KEY = some_key()[1]
-OTHER_KEY = some_key()[1]
+KEY = some_key("tom")[1]
+OTHER_KEY = some_key("ann")[1]
 
 
 async def transcribed(folder: Path, line: str, key: str, *, times: int = 1) -> list[str]:

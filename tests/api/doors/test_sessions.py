@@ -14,8 +14,8 @@ from deployments.api.doors import keyring, sessions
 from deployments.keys.records import Key
 from tests.api.doors.house import HERE, PATH, House, house, some_key, upload
 
-ID, KEY = some_key()
-OTHER_KEY = some_key()[1]
+ID, KEY = some_key("tom")
+OTHER_KEY = some_key("ann")[1]
 PAGE = {"Origin": HERE}
 
 
