@@ -73,7 +73,14 @@ class Server:
             command: list[str | Path] = [self.programs / "postgres", "-D", self.home / "data"]
             process = subprocess.Popen(command, stdout=log, stderr=log, **self._as_user())
         self._process = process
-        ready: list[str | Path] = [self.programs / "pg_isready", "-q", "-h", self.home, "-d", "postgres"]
+        ready: list[str | Path] = [
+            self.programs / "pg_isready",
+            "-q",
+            "-h",
+            self.home,
+            "-d",
+            "postgres",
+        ]
         deadline_s = time.monotonic() + START_TIMEOUT_S
         while subprocess.run(ready, env=ENVIRONMENT).returncode:
             if process.poll() is not None or time.monotonic() > deadline_s:
