@@ -28,6 +28,7 @@ from deployments.api.jobs.dashscope_json import (
     error_json,
     list_json,
     refusal,
+    request_id,
     submitted_json,
     task_json,
     task_query,
@@ -120,7 +121,7 @@ class TaskFront:
         if not any(file["state"] == CANCELED for file in job["files"]):
             message = "The task has ended, or there is no such task."
             return JSONResponse(refusal("UnsupportedOperation", message), 400)
-        return JSONResponse({"request_id": submitted_json(job)["request_id"]})
+        return JSONResponse({"request_id": request_id()})
 
     async def transcription(self, request: Request) -> Response:
         """The transcript of a file, for whoever has the link."""
@@ -205,7 +206,7 @@ def answering(endpoint: Endpoint) -> Endpoint:
 
 def _link(request: Request, secret: str, job: str, number: int) -> str:
     """The link as the client reaches this service. A proxy that ends TLS says so."""
-    scheme = request.headers.get("x-forwarded-proto", "").lower()
+    scheme = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
     base = request.base_url.replace(scheme=scheme) if scheme == "https" else request.base_url
     query = urlencode(signed(secret, job, number, time.time()))
     return f"{str(base).rstrip('/')}{RESULTS}/{job}/{number}?{query}"

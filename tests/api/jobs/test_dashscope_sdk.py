@@ -252,7 +252,7 @@ def test_the_documents_way_to_poll_does_too(played: Played, recordings: str) -> 
 def test_a_proxy_that_ends_tls_gets_links_of_https(played: Played, recordings: str) -> None:
     task = submitted(f"{recordings}/a.wav")
     ended(task)
-    headers = {"host": "asr.corp", "x-forwarded-proto": "https"}
+    headers = {"host": "asr.corp", "x-forwarded-proto": "https, http"}
 
     answer = httpx.get(f"{played.url}/api/v1/tasks/{task.output.task_id}", headers=headers)
 
