@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from importlib.metadata import version
 
 import pytest
 from hypothesis import settings
-
-KEY = re.compile(r"sk-pc-[0-9a-f]{12}-[\w-]{40,}")
 
 # A submission must not fail by the draw; at a desk every run draws anew.
 settings.register_profile("ci", derandomize=True, deadline=None)
@@ -36,10 +33,3 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             monkeypatch.setenv(name, value)
 
     return set_variables
-
-
-def pytest_make_parametrize_id(val: object) -> str | None:
-    """Names a test without a key that is made anew in each process, as xdist compares the names."""
-    if isinstance(val, str) and KEY.search(val):
-        return KEY.sub("KEY", val)
-    return None
