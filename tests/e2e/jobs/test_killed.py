@@ -172,8 +172,18 @@ def done_s(url: str, name: str) -> float:
 
 
 def under_way_s(url: str) -> float:
-    """Audio that replicas have and have not answered, which a death may cost."""
-    pools = httpx.get(f"{url}/readyz", timeout=60).json()["pools"]
+    """Audio that replicas have and have not answered, which a death may cost.
+
+    Asked for until the router and the dispatcher are there, one of which may just have been killed.
+    """
+    pools: dict[str, Any] = {}
+
+    def is_told() -> bool:
+        with suppress(httpx.HTTPError):
+            pools.update(httpx.get(f"{url}/readyz", timeout=20).json().get("pools", {}))
+        return bool(pools)
+
+    wait_until(is_told)
     return sum(float(pool["outstanding_audio_s"]) for pool in pools.values())
 
 
