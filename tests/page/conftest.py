@@ -46,7 +46,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open, no other test may run an event loop
 def browser(spoken: Path) -> Iterator[Any]:
     """Debian's Chromium, whose microphone is the file."""
     from playwright.sync_api import sync_playwright  # the modules of tests are skipped without
